@@ -1,0 +1,1 @@
+"""Photographs and other pictures: files on disk in, PNG out."""

@@ -1,0 +1,165 @@
+"""Where samples come from: a dataset is a map from index to sample, and says what it holds."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from rawdiff.errors import UserError
+from rawdiff.settings import Settings
+
+Array: TypeAlias = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One data item, in the data's own units.
+
+    `x` [C, …] is of any real dtype, NaN where missing; all samples of a dataset share its shape.
+    `label` counts from 0. `scalars` [S] are numbers that go with the sample (NaN: unknown).
+    `context` [C', …] holds known values on the same grid. `weight` broadcasts to x and multiplies
+    its squared errors (area, validity). `damaged` marks a stand-in for a sample that could not be
+    read.
+    """
+
+    x: Array
+    label: int | None = None
+    scalars: Array | None = None
+    context: Array | None = None
+    weight: Array | None = None
+    damaged: bool = False
+
+
+@dataclass(frozen=True)
+class DataInfo:
+    """What a dataset holds, known without reading all of it.
+
+    `shape` is (C, …). `channels` and `units` have C entries. `coordinates` maps dim names to
+    values in the data's own units. `value_range` are the smallest and largest value that can be
+    stored (0 and 255 for 8-bit images); samples that are written out are clipped to it.
+    `writer` names the plug-in that writes samples in the field's own files.
+    """
+
+    shape: tuple[int, ...]
+    channels: tuple[str, ...]
+    units: tuple[str, ...] = ()
+    coordinates: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    class_names: tuple[str, ...] = ()
+    scalar_names: tuple[str, ...] = ()
+    num_context_channels: int = 0
+    value_range: tuple[float, float] | None = None
+    writer: str = "arrays"
+
+    @property
+    def num_classes(self) -> int:
+        """0 where samples have no labels."""
+        return len(self.class_names)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B samples as tensors; `index` [B] (int64) is each one's place in the whole run."""
+
+    x: Tensor
+    index: Tensor
+    label: Tensor | None = None
+    scalars: Tensor | None = None
+    context: Tensor | None = None
+    weight: Tensor | None = None
+    num_damaged: int = 0
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> Batch:
+        return replace(
+            self,
+            **{
+                name: function(value)
+                for name, value in vars(self).items()
+                if isinstance(value, Tensor)
+            },
+        )
+
+    def to(self, device: torch.device) -> Batch:
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Batch:
+        """Called by torch's DataLoader."""
+        return self._map(lambda tensor: tensor.pin_memory())
+
+    def split(self, size: int) -> list[Batch]:
+        """Consecutive batches of at most `size` samples."""
+        parts = range(0, len(self.index), size)
+        return [self._map(lambda tensor, i=i: tensor[i : i + size]) for i in parts]  # type: ignore[misc]
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+
+Draw: TypeAlias = Callable[[int], Tensor]
+"""draw(n) gives [B, n] uniform numbers in (0, 1), keyed by each sample's place in the run."""
+
+
+class Dataset(Settings, ABC):
+    """A map from index to sample. Fields are the keys that a recipe may write under `data:`.
+
+    Files are opened at the first use, not when the settings are made, so that a recipe can be
+    checked without its data and a dataset travels cheaply to worker processes.
+    """
+
+    @property
+    @abstractmethod
+    def info(self) -> DataInfo: ...
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> Sample:
+        """A pure function of the index. Raises UserError for a sample that cannot be read."""
+
+    def get_batch(self, indices: Sequence[int]) -> list[Sample]:
+        """Several samples; override where reading them together is faster."""
+        return [self[index] for index in indices]
+
+    def augment(self, batch: Batch, draw: Draw) -> Batch:
+        """Random changes that leave a sample a true sample (flips, rotations); training only.
+
+        Runs on the device. All randomness comes from `draw`.
+        """
+        return batch
+
+
+def collate(samples: Sequence[Sample], index: Sequence[int]) -> Batch:
+    """Samples to one batch. UserError if they do not agree in shape or in what they bring."""
+
+    def stack(name: str) -> Tensor | None:
+        values = [getattr(sample, name) for sample in samples]
+        if all(value is None for value in values):
+            return None
+        shapes = {np.shape(value) if value is not None else None for value in values}
+        if len(shapes) > 1:
+            raise UserError(
+                f"Samples of one dataset must agree in the shape of `{name}`; found "
+                f"{sorted(map(str, shapes))}. Crop or pad them in the dataset."
+            )
+        return torch.from_numpy(np.stack(values))
+
+    x = stack("x")
+    if x is None:
+        raise UserError("A sample has no `x`.")
+    label = stack("label")
+    return Batch(
+        x=x,
+        index=torch.tensor(index, dtype=torch.int64),
+        label=None if label is None else label.long(),
+        scalars=stack("scalars"),
+        context=stack("context"),
+        weight=stack("weight"),
+        num_damaged=sum(sample.damaged for sample in samples),
+    )

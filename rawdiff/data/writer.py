@@ -1,0 +1,30 @@
+"""The contract of a writer: samples in the data's own units become the field's own files."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+
+from rawdiff.data.dataset import Array, DataInfo
+from rawdiff.settings import Settings
+
+
+class Writer(Settings, ABC):
+    """Fields are the keys that a recipe may write under `sample.writer:`."""
+
+    @abstractmethod
+    def write(
+        self,
+        samples: Array,
+        folder: Path,
+        *,
+        info: DataInfo,
+        first_index: int = 0,
+        labels: Sequence[int] | None = None,
+    ) -> list[Path]:
+        """Write samples [n, C, …] (float32, data units, NaN where missing); returns the files.
+
+        `first_index` is the number of the first sample in the whole set, so that a large set can
+        be written in parts. Labels, where there are any, belong to the samples one by one.
+        """

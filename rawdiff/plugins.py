@@ -1,0 +1,85 @@
+"""Plug-ins, found by entry points: the built-in ones take the same road as a stranger's package."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Literal, get_args
+
+from rawdiff.errors import UserError
+
+Kind = Literal["adapters", "datasets", "evaluators", "writers"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """One entry point: its name in recipes, the object behind it, the package that brings it."""
+
+    kind: Kind
+    name: str
+    target: str
+    package: str
+
+
+@cache
+def _entry_points(kind: Kind) -> dict[str, EntryPoint]:
+    found: dict[str, EntryPoint] = {}
+    for point in entry_points(group=f"rawdiff.{kind}"):
+        rival = found.setdefault(point.name, point)
+        if rival.value != point.value:
+            raise UserError(
+                f"Two packages bring a plug-in `{point.name}` in rawdiff.{kind}: "
+                f"{_package(rival)} ({rival.value}) and {_package(point)} ({point.value}). "
+                "Uninstall one of them, or rename the entry point of your own."
+            )
+    return found
+
+
+def _package(point: EntryPoint) -> str:
+    return f"{point.dist.name} {point.dist.version}" if point.dist else "unknown package"
+
+
+def plugins(kind: Kind) -> list[Plugin]:
+    """All plug-ins of a kind by name, without importing any of them."""
+    return [
+        Plugin(kind, name, point.value, _package(point))
+        for name, point in sorted(_entry_points(kind).items())
+    ]
+
+
+def load_plugin(kind: Kind, name: str) -> Any:
+    """The class behind a plug-in's name.
+
+    Raises UserError if there is none of that name, or if importing it fails.
+    """
+    points = _entry_points(kind)
+    if name not in points:
+        near = difflib.get_close_matches(name, points, n=1, cutoff=0.5)
+        hint = f" Did you mean `{near[0]}`?" if near else ""
+        raise UserError(
+            f"No plug-in `{name}` in rawdiff.{kind}; there are: {', '.join(sorted(points))}.{hint} "
+            "A plug-in of your own needs its entry point installed (`pip install -e .`)."
+        )
+    point = points[name]
+    try:
+        return point.load()
+    except Exception as error:
+        raise UserError(
+            f"Plug-in `{name}` of {_package(point)} (rawdiff.{kind}: {point.value}) cannot be "
+            f"imported: {type(error).__name__}: {error}. Mend or uninstall that package."
+        ) from error
+
+
+def plugin_name(kind: Kind, target: type) -> str:
+    """The name under which a class is registered, for messages and saved files."""
+    value = f"{target.__module__}:{target.__qualname__}"
+    for plugin in plugins(kind):
+        if plugin.target == value:
+            return plugin.name
+    raise UserError(
+        f"{value} is not registered in the entry-point group rawdiff.{kind}. Add it to the "
+        "pyproject.toml of its package and install that package, so that a run can be loaded again."
+    )
