@@ -152,4 +152,6 @@ def unpatchify(patches: Tensor, sizes: Sequence[int], patch_size: Sequence[int])
     lengths = {f"p{i}": p for i, p in enumerate(patch_size)}
     lengths |= {f"n{i}": n for i, n in enumerate(counts)}
     x = rearrange(patches, f"{pattern} -> {raw}", **lengths)
-    return x[(..., *(slice(size) for size in sizes))]
+    for dim, size in enumerate(sizes, start=2):
+        x = x.narrow(dim, 0, size)
+    return x

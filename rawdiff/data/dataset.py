@@ -76,14 +76,10 @@ class Batch:
     num_damaged: int = 0
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> Batch:
-        return replace(
-            self,
-            **{
-                name: function(value)
-                for name, value in vars(self).items()
-                if isinstance(value, Tensor)
-            },
-        )
+        tensors: dict[str, Any] = {
+            name: function(value) for name, value in vars(self).items() if isinstance(value, Tensor)
+        }
+        return replace(self, **tensors)
 
     def to(self, device: torch.device) -> Batch:
         return self._map(lambda tensor: tensor.to(device, non_blocking=True))

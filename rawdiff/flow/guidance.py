@@ -1,0 +1,46 @@
+"""Classifier-free guidance with an interval. (Ho and Salimans 2022; Kynkäänniemi et al. 2024)"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from rawdiff.flow.solvers import Velocity
+
+LabelVelocity: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""v(z, t, label) with t [B] and label [B]; B may be twice the number of samples."""
+
+
+def acts(t: Tensor, interval: tuple[float, float]) -> bool:
+    """True for low < t < high (from t = 0 on if low is 0), compared in float32."""
+    low, high = (torch.tensor(bound, dtype=torch.float32) for bound in interval)
+    return bool((t < high) & ((low == 0) | (t > low)))
+
+
+def guided(
+    velocity: LabelVelocity,
+    label: Tensor,
+    no_label: int,
+    *,
+    cfg_scale: float,
+    cfg_interval: tuple[float, float],
+) -> Velocity:
+    """v_none + cfg_scale (v_label - v_none) inside the interval, v_label outside.
+
+    Both halves run as one batch [2B]; the half without label runs only where it counts.
+    """
+
+    def v(z: Tensor, t: Tensor) -> Tensor:
+        times = t.to(z.device).expand(len(z))
+        if cfg_scale == 1 or not acts(t, cfg_interval):
+            return velocity(z, times, label)
+        none = torch.full_like(label, no_label)
+        v_label, v_none = velocity(
+            torch.cat((z, z)), torch.cat((times, times)), torch.cat((label, none))
+        ).chunk(2)
+        return v_none + cfg_scale * (v_label - v_none)
+
+    return v

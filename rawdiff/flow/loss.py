@@ -1,0 +1,64 @@
+"""What training compares: noisy samples made from clean ones, and squared errors in any space."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rawdiff import philox
+from rawdiff.flow.prediction import VIEWS, expand
+from rawdiff.flow.settings import FlowSettings
+
+
+@dataclass(frozen=True)
+class Noised:
+    """x and eps [B, N, P], t [B] and what they make: z_t [B, N, P]."""
+
+    x: Tensor
+    eps: Tensor
+    t: Tensor
+    z_t: Tensor
+
+
+def draw_times(flow: FlowSettings, seed: int, index: Tensor) -> Tensor:
+    """t [B] for the samples at `index` [B] of a run."""
+    if flow.time == "uniform":
+        return philox.uniform(seed, philox.Stream.TIME, index, 1)[:, 0]
+    n = philox.normal(seed, philox.Stream.TIME, index, 1)[:, 0]
+    return torch.sigmoid(flow.P_mean + flow.P_std * n)
+
+
+def add_noise(x: Tensor, flow: FlowSettings, seed: int, index: Tensor) -> Noised:
+    """Noise clean patches x [B, N, P], each at its own time."""
+    t = draw_times(flow, seed, index)
+    eps = philox.normal(seed, philox.Stream.NOISE, index, x[0].numel()).view_as(x)
+    return noised(x, flow.noise_scale * eps, t)
+
+
+def noised(x: Tensor, eps: Tensor, t: Tensor) -> Noised:
+    """z_t = t x + (1 - t) eps."""
+    t_ = expand(t, x)
+    return Noised(x=x, eps=eps, t=t, z_t=t_ * x + (1 - t_) * eps)
+
+
+def drop_labels(
+    label: Tensor, no_label: int, flow: FlowSettings, seed: int, index: Tensor
+) -> Tensor:
+    """Replace labels [B] by "none" with probability `label_drop`, for classifier-free guidance."""
+    u = philox.uniform(seed, philox.Stream.LABEL_DROP, index, 1)[:, 0]
+    return torch.where(u < flow.label_drop, no_label, label)
+
+
+def squared_error(output: Tensor, noised: Noised, flow: FlowSettings) -> Tensor:
+    """Squared difference of prediction and truth in the loss's space: [B, N, P].
+
+    The truth takes the same road as the prediction, so that bounded divisions agree.
+    """
+    view = VIEWS[flow.loss]
+    prediction = view(output, flow.prediction, noised.z_t, noised.t, flow.t_eps)
+    truth = view(noised.x, "x", noised.z_t, noised.t, flow.t_eps)
+    if flow.loss == "eps":
+        truth = noised.eps
+    return (prediction - truth).square()

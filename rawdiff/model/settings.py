@@ -1,0 +1,98 @@
+"""Sizes and switches of the Transformer, as a recipe writes them under `model:`."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeAlias
+
+from pydantic import Field, model_validator
+
+from rawdiff.settings import Settings
+
+Size: TypeAlias = Literal["B", "L", "H", "G"]
+
+# Table 9 of arXiv 2511.13720.
+SIZES: dict[str, dict[str, Any]] = {
+    "B": {"depth": 12, "width": 768, "heads": 12, "bottleneck": 128, "in_context_start": 4},
+    "L": {"depth": 24, "width": 1024, "heads": 16, "bottleneck": 128, "in_context_start": 8},
+    "H": {
+        "depth": 32,
+        "width": 1280,
+        "heads": 16,
+        "bottleneck": 256,
+        "in_context_start": 10,
+        "dropout": 0.2,
+    },
+    "G": {
+        "depth": 40,
+        "width": 1664,
+        "heads": 16,
+        "bottleneck": 256,
+        "in_context_start": 10,
+        "dropout": 0.2,
+    },
+}
+
+
+class ModelSettings(Settings):
+    """A plain Transformer. `size` fills in the published sizes; keys beside it win.
+
+    `bottleneck` is the width between the two linear layers that embed a patch (null: one layer).
+    `in_context_len` learned patches that carry the label are put in front before block number
+    `in_context_start`. `dropout` acts in the middle half of the blocks. `swiglu_multiple` rounds
+    the width of the MLP up to a multiple that suits the hardware (1: exactly as published).
+    The switches take single parts of the network away, for ablations.
+    """
+
+    size: Size | None = None
+    width: int = Field(default=384, ge=8)
+    depth: int = Field(default=8, ge=1)
+    heads: int = Field(default=6, ge=1)
+    bottleneck: int | None = Field(default=128, ge=1)
+    in_context_len: int = Field(default=32, ge=0)
+    in_context_start: int = Field(default=2, ge=0)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    swiglu_multiple: int = Field(default=64, ge=1)
+    swiglu: bool = True
+    rmsnorm: bool = True
+    qk_norm: bool = True
+    rope: bool = True
+    position_table: bool = True
+    adaln: bool = True
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_size(cls, values: Any) -> Any:
+        if isinstance(values, dict) and isinstance(values.get("size"), str):
+            return SIZES.get(values["size"], {}) | values
+        return values
+
+    @model_validator(mode="after")
+    def _agree(self) -> ModelSettings:
+        if self.width % self.heads:
+            near = [h for h in range(1, self.width + 1) if self.width % h == 0]
+            best = min(near, key=lambda h: abs(h - self.heads))
+            raise ValueError(
+                f"width {self.width} cannot be shared by {self.heads} heads; "
+                f"write `heads: {best}` or another width"
+            )
+        if self.head_width % 2:
+            raise ValueError(
+                f"width / heads = {self.head_width} is odd, but values turn in pairs; "
+                "choose heads so that it is even"
+            )
+        if self.in_context_len and self.in_context_start >= self.depth:
+            raise ValueError(
+                f"in_context_start {self.in_context_start} must lie before the last of {self.depth}"
+                " blocks; lower it, or write `in_context_len: 0`"
+            )
+        return self
+
+    @property
+    def head_width(self) -> int:
+        return self.width // self.heads
+
+    @property
+    def mlp_width(self) -> int:
+        """int(2/3 * 4 * width) for SwiGLU, rounded up to the multiple; 4 * width for GELU."""
+        width = int(2 / 3 * (4 * self.width)) if self.swiglu else 4 * self.width
+        return -(-width // self.swiglu_multiple) * self.swiglu_multiple

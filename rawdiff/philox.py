@@ -1,0 +1,96 @@
+"""Randomness without state: Philox4x32-10 keyed by (seed, stream, sample, element).
+
+Every random number of a run is a pure function of the seed, of what it is for (the stream), of the
+sample's place in the whole run and of the element within the sample. How samples are spread over
+batches, processes or restarts cannot change a bit of it.
+
+Source: Salmon, Moraes, Dror and Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3".
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from enum import IntEnum
+
+import torch
+from torch import Tensor
+
+MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+WEYL = (0x9E3779B9, 0xBB67AE85)  # the golden ratio and sqrt(3) - 1, as fractions of 2^32
+NUM_ROUNDS = 10
+MASK = 0xFFFFFFFF
+
+
+class Stream(IntEnum):
+    """What a random number is for. The values are part of a run: never renumber."""
+
+    ORDER = 0
+    TIME = 1
+    NOISE = 2
+    LABEL_DROP = 3
+    AUGMENT = 4
+    WEIGHTS = 5
+    SAMPLE_NOISE = 6
+    SPLIT = 7
+    DROPOUT = 1 << 16  # + number of the dropout layer
+
+
+def _low_high(product: Tensor) -> tuple[Tensor, Tensor]:
+    """Halves of a 64-bit product held in int64; the sign bit is an ordinary bit."""
+    return product & MASK, (product >> 32) & MASK
+
+
+def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int]) -> list[Tensor]:
+    """Philox4x32-10: four words of 32 bits in int64 tensors that broadcast, to four more."""
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(NUM_ROUNDS):
+        low0, high0 = _low_high(c0 * MULTIPLIERS[0])
+        low1, high1 = _low_high(c2 * MULTIPLIERS[1])
+        c0, c1, c2, c3 = high1 ^ c1 ^ k0, low1, high0 ^ c3 ^ k1, low0
+        k0, k1 = (k0 + WEYL[0]) & MASK, (k1 + WEYL[1]) & MASK
+    return [c0, c1, c2, c3]
+
+
+def random_bits(seed: int, stream: int, index: Tensor, num_elements: int) -> Tensor:
+    """32 random bits for each element of each sample: index [B] to int64 [B, num_elements]."""
+    blocks = torch.arange(-(-num_elements // 4), device=index.device)
+    counter = (
+        blocks[None, :],
+        torch.full((1, 1), stream, device=index.device),
+        (index & MASK)[:, None],
+        (index >> 32)[:, None],
+    )
+    words = torch.stack(philox(counter, (seed & MASK, (seed >> 32) & MASK)), dim=-1)
+    return words.flatten(1)[:, :num_elements]
+
+
+def uniform(seed: int, stream: int, index: Tensor, num_elements: int) -> Tensor:
+    """Uniform in (0, 1), never 0 or 1; float32 [B, num_elements] of 23 random bits each."""
+    return _to_uniform(random_bits(seed, stream, index, num_elements))
+
+
+def _to_uniform(bits: Tensor) -> Tensor:
+    return ((bits >> 9).float() + 0.5) * 2.0**-23
+
+
+def normal(seed: int, stream: int, index: Tensor, num_elements: int) -> Tensor:
+    """Standard normal, float32 [B, num_elements], by Box and Muller 1958."""
+    u = uniform(seed, stream, index, num_elements + num_elements % 2)
+    radius = torch.sqrt(-2 * torch.log(u[:, 0::2]))
+    angle = (2 * math.pi) * u[:, 1::2]
+    pairs = torch.stack((radius * torch.cos(angle), radius * torch.sin(angle)), dim=-1)
+    return pairs.flatten(1)[:, :num_elements]
+
+
+def name_index(name: str, device: torch.device) -> Tensor:
+    """A sample index [1] made from a name, for randomness that belongs to a named parameter."""
+    return torch.tensor([zlib.crc32(name.encode())], dtype=torch.int64, device=device)
+
+
+def permutation(seed: int, stream: int, index: int, length: int) -> Tensor:
+    """A random order of 0 … length - 1, int64 on the CPU: the order of random 62-bit keys."""
+    bits = random_bits(seed, stream, torch.tensor([index]), 2 * length)[0]
+    keys = (bits[:length] << 30) ^ bits[length:]
+    return torch.argsort(keys, stable=True)
