@@ -10,8 +10,8 @@ from torch import Tensor
 
 from rawdiff.flow.solvers import Velocity
 
-LabelVelocity: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""v(z, t, label) with t [B] and label [B]; B may be twice the number of samples."""
+LabelVelocity: TypeAlias = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+"""v(z, t, label) with t [B] and label [B] or None; B may be twice the number of samples."""
 
 
 def acts(t: Tensor, interval: tuple[float, float]) -> bool:
@@ -22,7 +22,7 @@ def acts(t: Tensor, interval: tuple[float, float]) -> bool:
 
 def guided(
     velocity: LabelVelocity,
-    label: Tensor,
+    label: Tensor | None,
     no_label: int,
     *,
     cfg_scale: float,
@@ -30,12 +30,13 @@ def guided(
 ) -> Velocity:
     """v_none + cfg_scale (v_label - v_none) inside the interval, v_label outside.
 
-    Both halves run as one batch [2B]; the half without label runs only where it counts.
+    Both halves run as one batch [2B]; the half without label runs only where it counts. Without
+    labels (None) there is nothing to guide by.
     """
 
     def v(z: Tensor, t: Tensor) -> Tensor:
         times = t.to(z.device).expand(len(z))
-        if cfg_scale == 1 or not acts(t, cfg_interval):
+        if label is None or cfg_scale == 1 or not acts(t, cfg_interval):
             return velocity(z, times, label)
         none = torch.full_like(label, no_label)
         v_label, v_none = velocity(

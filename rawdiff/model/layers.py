@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from rawdiff import philox
 from rawdiff.model.rotary import rotate
 from rawdiff.model.settings import ModelSettings
+from rawdiff.precision import full_precision
 
 NORM_EPS = 1e-6
 
@@ -228,5 +229,5 @@ class LastLayer(nn.Module):
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
         shift, scale = self.modulation(c)
         x = self.norm(x) * (1 + scale) + shift
-        with torch.autocast(x.device.type, enabled=False):
+        with full_precision(x.device):
             return self.linear(x.float())

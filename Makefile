@@ -1,0 +1,32 @@
+# make demo   train, sample and score on handwritten digits, in minutes
+# make test   format, lint, types, import contracts, tests
+PYTHON ?= python3
+BIN = .venv/bin
+
+.PHONY: demo test clean
+
+.venv: constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "rawdiff needs Python 3.11 or newer: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch .venv
+
+demo: .venv
+	$(BIN)/rawdiff train recipes/demo.yaml
+	$(BIN)/rawdiff sample runs/demo
+	$(BIN)/rawdiff eval runs/demo
+	@echo
+	@echo "picture: runs/demo/samples/picture.png"
+	@echo "scores:  runs/demo/scores.json"
+	@echo "log:     runs/demo/metrics.jsonl  (tensorboard --logdir runs/demo/tensorboard)"
+
+test: .venv
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest --numprocesses 2 --dist loadfile
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache

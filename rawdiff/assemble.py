@@ -1,0 +1,126 @@
+"""From a recipe to the things it describes: data, patch grid, statistics, network."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rawdiff.data.dataset import DataInfo, Dataset
+from rawdiff.data.loading import Subset
+from rawdiff.data.order import split
+from rawdiff.data.packed import find_packed
+from rawdiff.data.patcher import Patcher
+from rawdiff.data.statistics import Moments, Statistics, fixed, measure
+from rawdiff.errors import UserError
+from rawdiff.grid import PatchGrid
+from rawdiff.model.initialize import initialize
+from rawdiff.model.transformer import Interface, Transformer
+from rawdiff.recipe import Recipe
+
+PACKED_FOLDER = Path("packed")
+
+
+@dataclass(frozen=True)
+class Data:
+    """The training split, and real samples that training never sees."""
+
+    train: Subset
+    holdout: Subset | None
+
+
+def packed_or_raw(dataset: Dataset) -> Dataset:
+    """The copy that `rawdiff prepare` packed from exactly these settings, where there is one."""
+    return find_packed(dataset, PACKED_FOLDER) or dataset
+
+
+def open_data(recipe: Recipe) -> Data:
+    """The datasets of a recipe, split as it says. UserError where they cannot be read."""
+    dataset = packed_or_raw(recipe.data)
+    if not len(dataset):
+        raise UserError("`data` holds no samples.")
+    if recipe.holdout is None:
+        return Data(Subset(dataset, range(len(dataset))), None)
+    if (held_out := recipe.holdout_data) is not None:
+        held_out = packed_or_raw(held_out)
+        if held_out.info.shape != dataset.info.shape:
+            raise UserError(
+                f"Held-out samples have shape {held_out.info.shape}, training samples "
+                f"{dataset.info.shape}. Give `holdout.data` the same size."
+            )
+        whole = Subset(dataset, range(len(dataset)))
+        return Data(whole, Subset(held_out, range(len(held_out))))
+    if len(dataset) < 2:
+        raise UserError("`holdout.fraction` needs at least two samples in `data`.")
+    fraction = recipe.holdout.fraction or 0.0
+    train, rest = split(len(dataset), fraction, recipe.seed)
+    return Data(Subset(dataset, train), Subset(dataset, rest))
+
+
+def patch_grid(recipe: Recipe, info: DataInfo) -> PatchGrid:
+    """Where the patches of such samples lie. UserError where they cannot be cut."""
+    return PatchGrid(recipe.adapter.axes(info.shape, info.coordinates))
+
+
+def take_statistics(recipe: Recipe, train: Subset) -> Statistics:
+    """Statistics of the training split; its values are read only if they are needed.
+
+    Integer data without context or scalars that are standardized by fixed numbers need no reading:
+    integers cannot be missing.
+    """
+    settings, info = recipe.standardization, train.info
+    mean = 0.0 if settings.mean is None else settings.mean
+    std = 1.0 if settings.std is None else settings.std
+    if settings.mode != "statistics":
+        sample = train.get_batch([0])[0]
+        known_kinds = sample.context is None and sample.scalars is None
+        if known_kinds and sample.x.dtype.kind in "iu":
+            return fixed(mean, std, info.shape)
+    measured = measure(train.batches(256, recipe.train.num_workers))
+    if settings.mode == "statistics":
+        return measured
+    channels = torch.ones(info.shape[0])
+    return dataclasses.replace(measured, x=Moments(mean * channels, std * channels))
+
+
+def make_patcher(recipe: Recipe, info: DataInfo, statistics: Statistics) -> Patcher:
+    return Patcher(recipe.adapter, statistics, patch_grid(recipe, info))
+
+
+def make_network(recipe: Recipe, info: DataInfo, patcher: Patcher) -> Transformer:
+    """The network without memory, on the device `meta`."""
+    interface = Interface(
+        patch_dim=patcher.patch_dim,
+        extra_dim=patcher.extra_dim,
+        num_classes=info.num_classes,
+        num_scalars=len(info.scalar_names),
+    )
+    with torch.device("meta"):
+        return Transformer(recipe.model, interface, patcher.grid)
+
+
+def materialize(network: Transformer, device: torch.device, seed: int) -> Transformer:
+    """Give a network its memory, its first weights and its tables."""
+    network = network.to_empty(device=device)
+    initialize(network, seed)
+    network.place(network.grid.positions(), network.grid.periods)
+    return network
+
+
+def describe_data(data: Data) -> str:
+    """What a run must know of its data to be loaded, sampled and continued, as JSON."""
+    facts = dataclasses.asdict(data.train.info) | {"num_train_samples": len(data.train)}
+    return json.dumps(facts, indent=1)
+
+
+def read_description(text: str) -> tuple[DataInfo, int]:
+    """The info and the number of training samples that `describe_data` wrote."""
+    values: dict[str, Any] = json.loads(text)
+    num_train_samples = values.pop("num_train_samples")
+    lists = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
+    coordinates = {name: tuple(value) for name, value in values["coordinates"].items()}
+    return DataInfo(**(values | lists | {"coordinates": coordinates})), num_train_samples

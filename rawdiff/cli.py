@@ -1,0 +1,164 @@
+"""The command line: `rawdiff train | sample | eval | check | prepare | export | list | schema`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+import rawdiff
+from rawdiff import plugins, recipe_file, run
+from rawdiff.assemble import PACKED_FOLDER
+from rawdiff.check import check
+from rawdiff.data.packed import fingerprint, pack
+from rawdiff.errors import UserError
+from rawdiff.evaluate import report as score_report
+from rawdiff.train.start import train
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+def _say(text: str) -> None:
+    console.print(text, markup=False)
+
+
+def _train(args: argparse.Namespace) -> None:
+    recipe = recipe_file.load_recipe(args.recipe, args.overrides)
+    folder = train(recipe, _say)
+    _say(f"Run: {folder.path}  log: {folder.metrics}  events: {folder.tensorboard}")
+    if folder.pictures.is_dir():
+        _say(f"Pictures: {folder.pictures}")
+
+
+def _sample(args: argparse.Namespace) -> None:
+    with _bar("sample") as bar:
+        run.sample_run(
+            args.run, args.overrides, out=args.out, step=args.step, report=_say, progress=bar
+        )
+
+
+def _eval(args: argparse.Namespace) -> None:
+    with _bar("sample") as bar:
+        scores = run.evaluate_run(
+            args.run, args.overrides, step=args.step, report=_say, progress=bar
+        )
+    console.print(score_report.table(scores))
+    _say(f"Scores: {Path(args.run) / 'scores.json'}")
+
+
+def _check(args: argparse.Namespace) -> None:
+    recipe = recipe_file.load_recipe(args.recipe, args.overrides)
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for row in check(recipe):
+        table.add_row(row.name, row.text)
+    console.print(table)
+
+
+def _prepare(args: argparse.Namespace) -> None:
+    recipe = recipe_file.load_recipe(args.recipe, args.overrides)
+    for dataset in (recipe.data, recipe.holdout_data):
+        if dataset is not None:
+            name = plugins.plugin_name("datasets", type(dataset))
+            target = PACKED_FOLDER / f"{name}-{fingerprint(dataset)}"
+            with _bar("pack") as bar:
+                pack(dataset, target, num_workers=recipe.train.num_workers, progress=bar)
+            _say(f"{target} is packed; `rawdiff train` with this recipe reads it from now on.")
+
+
+def _export(args: argparse.Namespace) -> None:
+    run.export(args.run, args.out, weights=args.weights, step=args.step, report=_say)
+
+
+def _list(args: argparse.Namespace) -> None:
+    table = Table("kind", "name", "where it comes from", box=None, pad_edge=False)
+    for kind in plugins.KINDS:
+        for plugin in plugins.plugins(kind):
+            table.add_row(kind, plugin.name, f"{plugin.package}  {plugin.target}")
+    for name, path in recipe_file.built_in_recipes().items():
+        table.add_row("recipes", name, str(path))
+    console.print(table)
+
+
+def _schema(args: argparse.Namespace) -> None:
+    sys.stdout.write(json.dumps(recipe_file.recipe_schema(), indent=1) + "\n")
+
+
+@contextmanager
+def _bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on a terminal, nothing elsewhere; call it with (done, total)."""
+    with Progress(console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="rawdiff",
+        description="Train generative models on raw data: one plain Transformer, any modality.",
+    )
+    parser.add_argument("--version", action="version", version=f"rawdiff {rawdiff.__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, function: object, text: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=text)
+        added.set_defaults(function=function)
+        return added
+
+    def overrides(added: argparse.ArgumentParser) -> None:
+        added.add_argument(
+            "overrides", nargs="*", metavar="key=value", help="over the recipe's keys"
+        )
+
+    def step(added: argparse.ArgumentParser) -> None:
+        added.add_argument("--step", type=int, help="of which checkpoint (default: the newest)")
+
+    for name, function, text in (
+        ("train", _train, "Train a recipe; the same command again continues."),
+        ("check", _check, "Say what a recipe would do, in seconds and without memory."),
+        ("prepare", _prepare, "Pack the data of a recipe for fast reading."),
+    ):
+        added = command(name, function, text)
+        added.add_argument("recipe", help="a YAML file, or the name of a built-in recipe")
+        overrides(added)
+    for name, function, text in (
+        ("sample", _sample, "Draw samples; writes the field's own files and a picture."),
+        ("eval", _eval, "Score samples beside real held-out data."),
+    ):
+        added = command(name, function, text)
+        added.add_argument("run", help="the run's folder, or an export")
+        overrides(added)
+        step(added)
+        if name == "sample":
+            added.add_argument("--out", type=Path, help="folder (default: samples in the run)")
+    added = command("export", _export, "Write one set of weights as safetensors.")
+    added.add_argument("run")
+    added.add_argument("out", type=Path)
+    added.add_argument("--weights", help="an EMA such as decay_0.9999, or model")
+    step(added)
+    command("list", _list, "List plug-ins and recipes, and where each comes from.")
+    command("schema", _schema, "Print the JSON schema of recipes, for editors.")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; a user's mistake is shown without a trace, with exit code 2."""
+    args = _parser().parse_args(argv)
+    try:
+        args.function(args)
+    except UserError as error:
+        Console(stderr=True, highlight=False, soft_wrap=True).print(
+            f"rawdiff: {error}", markup=False
+        )
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0

@@ -1,0 +1,96 @@
+"""What samples are drawn for: labels, scalars and context."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from rawdiff.data.dataset import DataInfo, collate
+from rawdiff.data.loading import Subset
+from rawdiff.errors import UserError
+
+Labels: TypeAlias = int | Sequence[int] | Tensor | None
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """label [B], scalars [B, S] and context [B, C', …] in data units, where the data have them."""
+
+    label: Tensor | None = None
+    scalars: Tensor | None = None
+    context: Tensor | None = None
+
+    def __getitem__(self, part: slice) -> Conditions:
+        return self._map(lambda tensor: tensor[part])
+
+    def to(self, device: torch.device) -> Conditions:
+        return self._map(lambda tensor: tensor.to(device))
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> Conditions:
+        parts = (self.label, self.scalars, self.context)
+        return Conditions(*(None if part is None else function(part) for part in parts))
+
+
+def spread(num: int, length: int) -> list[int]:
+    """`num` indices spread evenly over 0 … length - 1; all of them if there are no more."""
+    num = min(num, length)
+    return [i * length // num for i in range(num)]
+
+
+def conditions_of(subset: Subset, positions: Sequence[int]) -> Conditions:
+    """The conditions of real samples."""
+    batch = collate(subset.get_batch(positions), positions)
+    return Conditions(batch.label, batch.scalars, batch.context)
+
+
+def turns(num_samples: int, num_classes: int, labels: Sequence[int] | None) -> Tensor | None:
+    """Labels [n] that take turns: those given, or all classes. None without classes."""
+    if not num_classes:
+        return None
+    chosen = list(range(num_classes)) if labels is None else list(labels)
+    in_turn = [chosen[i % len(chosen)] for i in range(num_samples)]
+    return label_tensor(in_turn, num_samples, num_classes)
+
+
+def label_tensor(label: Labels, num_samples: int, num_classes: int) -> Tensor | None:
+    """One label for each sample, int64 [n]; None stands for no label.
+
+    A single label serves all samples. UserError for a label that does not exist.
+    """
+    if label is None:
+        return torch.full((num_samples,), num_classes) if num_classes else None
+    if not num_classes:
+        raise UserError("Labels were given, but this model was trained without labels.")
+    labels = torch.as_tensor(label, dtype=torch.int64).flatten()
+    if len(labels) not in (1, num_samples):
+        raise UserError(f"{len(labels)} labels for {num_samples} samples; give one for each.")
+    if wrong := [int(i) for i in labels if not 0 <= i <= num_classes]:
+        raise UserError(
+            f"Label {wrong[0]} does not exist: there are {num_classes} classes, numbered from 0; "
+            f"{num_classes} means none."
+        )
+    return labels.expand(num_samples)
+
+
+def draw_conditions(
+    info: DataInfo,
+    num_samples: int,
+    labels: Sequence[int] | None,
+    real: Callable[[], Subset],
+) -> Conditions:
+    """Conditions for new samples: labels take turns; scalars and context are those of real data.
+
+    `real` opens the data; it is called only if they are needed.
+    """
+    label = turns(num_samples, info.num_classes, labels)
+    if not info.scalar_names and not info.num_context_channels:
+        return Conditions(label)
+    subset = real()
+    positions = spread(num_samples, len(subset))
+    positions = [positions[i % len(positions)] for i in range(num_samples)]
+    own = conditions_of(subset, positions)
+    return Conditions(label, own.scalars, own.context)

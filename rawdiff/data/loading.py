@@ -1,0 +1,87 @@
+"""Batches of a run, from any place on: the loader has no state that a checkpoint must keep."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import count
+
+import torch
+from torch.utils import data as torch_data
+
+from rawdiff.data.dataset import Batch, DataInfo, Dataset, Draw, Sample, collate
+from rawdiff.data.order import SampleOrder
+from rawdiff.errors import UserError
+
+
+class Subset:
+    """Some samples of a dataset, in a given order, with the dataset's own info and augmentation."""
+
+    def __init__(self, dataset: Dataset, indices: Sequence[int]) -> None:
+        self.dataset, self.indices = dataset, indices
+
+    @property
+    def info(self) -> DataInfo:
+        return self.dataset.info
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def get_batch(self, positions: Sequence[int]) -> list[Sample]:
+        return self.dataset.get_batch([int(self.indices[i]) for i in positions])
+
+    def augment(self, batch: Batch, draw: Draw) -> Batch:
+        return self.dataset.augment(batch, draw)
+
+    def batches(self, batch_size: int, num_workers: int = 0) -> Iterator[Batch]:
+        """All samples once, in their order; `index` counts them."""
+        starts = range(0, len(self), batch_size)
+        places = [list(range(i, min(i + batch_size, len(self)))) for i in starts]
+        return _load(self, [(place, place) for place in places], num_workers)
+
+
+class _Batches(torch_data.Dataset[Batch]):
+    """What a worker does: positions in the subset and places in the run to one collated batch."""
+
+    def __init__(self, subset: Subset) -> None:
+        self.subset = subset
+
+    def __getitem__(self, key: tuple[list[int], list[int]]) -> Batch:
+        positions, places = key
+        return collate(self.subset.get_batch(positions), places)
+
+
+class _RunSampler(torch_data.Sampler[tuple[list[int], list[int]]]):
+    def __init__(self, order: SampleOrder, batch_size: int, start: int) -> None:
+        self.order, self.batch_size, self.start = order, batch_size, start
+
+    def __iter__(self) -> Iterator[tuple[list[int], list[int]]]:
+        for start in count(self.start, self.batch_size):
+            places = list(range(start, start + self.batch_size))
+            yield [self.order[place] for place in places], places
+
+
+def run_batches(
+    subset: Subset, *, seed: int, batch_size: int, start: int, num_workers: int
+) -> Iterator[Batch]:
+    """Endless batches of a run, from its sample number `start` on."""
+    if not len(subset):
+        raise UserError("There are no samples to train on. Give `data.path` a folder with some.")
+    return _load(
+        subset, _RunSampler(SampleOrder(len(subset), seed), batch_size, start), num_workers
+    )
+
+
+def _load(
+    subset: Subset,
+    sampler: torch_data.Sampler[tuple[list[int], list[int]]] | list[tuple[list[int], list[int]]],
+    num_workers: int,
+) -> Iterator[Batch]:
+    loader = torch_data.DataLoader(
+        _Batches(subset),
+        batch_size=None,
+        sampler=sampler,
+        num_workers=num_workers,
+        prefetch_factor=4 if num_workers else None,
+        pin_memory=torch.cuda.is_available(),
+    )
+    return iter(loader)

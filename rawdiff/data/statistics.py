@@ -1,0 +1,163 @@
+"""Mean and spread of the training data, once over all of it in a stream, kept with the run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from pydantic import Field, model_validator
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from rawdiff.data.dataset import Batch
+from rawdiff.errors import UserError
+from rawdiff.settings import Settings
+
+
+class StandardizationSettings(Settings):
+    """`statistics` makes each channel mean 0 and spread 1, measured on the training data.
+
+    `fixed` uses the given `mean` and `std` for all channels: 127.5 and 127.5 bring 8-bit images to
+    [-1, 1]. `none` leaves values as they are.
+    """
+
+    mode: Literal["statistics", "fixed", "none"] = "statistics"
+    mean: float | None = None
+    std: float | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _agree(self) -> StandardizationSettings:
+        given = self.mean is not None and self.std is not None
+        if (self.mode == "fixed") != given or (self.mean is None) != (self.std is None):
+            raise ValueError("`mean` and `std` belong to `mode: fixed`, which needs both")
+        return self
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Mean and std of each channel, float32 [C]."""
+
+    mean: Tensor
+    std: Tensor
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What a run knows of its data.
+
+    `x`, `context` and `scalars` are standardized by their moments. `ever_present` [C, …] is False
+    where every sample misses its value (land under a sea-surface temperature); `missing_varies`
+    says that some values are missing in some samples only, so that the network must be told.
+    """
+
+    x: Moments
+    ever_present: Tensor
+    missing_varies: bool
+    context: Moments | None = None
+    context_missing: bool = False
+    scalars: Moments | None = None
+    num_samples: int = 0
+
+    def save(self, path: Path) -> None:
+        tensors = {"ever_present": self.ever_present}
+        for name in ("x", "context", "scalars"):
+            if moments := getattr(self, name):
+                tensors |= {f"{name}.mean": moments.mean, f"{name}.std": moments.std}
+        numbers = ("missing_varies", "context_missing", "num_samples")
+        save_file(
+            tensors | {name: torch.tensor(int(getattr(self, name))) for name in numbers}, path
+        )
+
+    @classmethod
+    def load(cls, path: Path) -> Statistics:
+        if not path.is_file():
+            raise UserError(f"{path} is missing: it holds the statistics of the run's data.")
+        tensors = load_file(path)
+
+        def moments(name: str) -> Moments | None:
+            mean = tensors.get(f"{name}.mean")
+            return None if mean is None else Moments(mean, tensors[f"{name}.std"])
+
+        x = moments("x")
+        if x is None or "ever_present" not in tensors:
+            raise UserError(f"{path} holds no statistics of a run.")
+        return cls(
+            x=x,
+            ever_present=tensors["ever_present"],
+            missing_varies=bool(tensors["missing_varies"]),
+            context=moments("context"),
+            context_missing=bool(tensors["context_missing"]),
+            scalars=moments("scalars"),
+            num_samples=int(tensors["num_samples"]),
+        )
+
+
+class _Stream:
+    """Count, mean and sum of squared deviations of each channel, merged batch by batch.
+
+    Float64 throughout; missing values are left out. (Chan, Golub and LeVeque 1983)
+    """
+
+    def __init__(self) -> None:
+        self.count = self.mean = self.squares = torch.zeros(1, dtype=torch.float64)
+
+    def add(self, values: Tensor) -> None:
+        """values [C, n], NaN where missing."""
+        values = values.double()
+        count = (~values.isnan()).sum(1).double()
+        mean = torch.nan_to_num(values.nanmean(1))
+        squares = (values - mean[:, None]).square().nansum(1)
+        total = self.count + count
+        share = count / total.clamp(min=1)
+        shift = mean - self.mean
+        self.squares = self.squares + squares + shift.square() * self.count * share
+        self.mean, self.count = self.mean + shift * share, total
+
+    def moments(self, what: str) -> Moments:
+        if empty := (self.count == 0).nonzero().flatten().tolist():
+            raise UserError(f"Channels {empty} of `{what}` have no value in any training sample.")
+        std = (self.squares / self.count).sqrt()
+        std = torch.where(std > 0, std, 1.0)  # a constant channel stays what it is, minus its mean
+        return Moments(self.mean.float(), std.float())
+
+
+def measure(batches: Iterable[Batch]) -> Statistics:
+    """Statistics of x, context and scalars over all batches of the training split."""
+    streams: dict[str, _Stream] = {}
+    present_count: Tensor | None = None
+    num_samples, context_missing = 0, False
+    for batch in batches:
+        for name in ("x", "context", "scalars"):
+            values = getattr(batch, name)
+            if values is not None:
+                streams.setdefault(name, _Stream()).add(values.transpose(0, 1).flatten(1))
+        present = (~batch.x.isnan()).sum(0)
+        present_count = present if present_count is None else present_count + present
+        if batch.context is not None:
+            context_missing |= bool(batch.context.isnan().any())
+        num_samples += len(batch)
+    if present_count is None:
+        raise UserError("There are no training samples to take statistics of.")
+    moments = {name: stream.moments(name) for name, stream in streams.items()}
+    return Statistics(
+        x=moments["x"],
+        ever_present=present_count > 0,
+        missing_varies=bool(((present_count > 0) & (present_count < num_samples)).any()),
+        context=moments.get("context"),
+        context_missing=context_missing,
+        scalars=moments.get("scalars"),
+        num_samples=num_samples,
+    )
+
+
+def fixed(mean: float, std: float, shape: tuple[int, ...]) -> Statistics:
+    """Given numbers for all channels of data without context, scalars or missing values."""
+    channels = torch.ones(shape[0])
+    return Statistics(
+        x=Moments(mean * channels, std * channels),
+        ever_present=torch.ones(shape, dtype=torch.bool),
+        missing_varies=False,
+    )

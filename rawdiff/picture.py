@@ -1,0 +1,251 @@
+"""Samples of any modality as one picture to look at: images, fields, volumes, lines."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from rawdiff.data.dataset import Array, DataInfo
+from rawdiff.errors import UserError
+
+Colour: TypeAlias = tuple[int, int, int]
+Line: TypeAlias = tuple[str, Colour]
+
+MAX_CHANNELS = 4
+SMALL, LARGE = 64, 256  # of a panel's longer side, in pixels
+GAP, TILE_GAP, MARGIN = 2, 6, 10
+TEXT_SIZE, LINE_HEIGHT = 12, 16
+MAX_NAME = 24
+BACKGROUND, TEXT = (255, 255, 255), (40, 40, 40)
+MISSING = (211, 211, 211)
+LINE_PANEL = (128, 64)
+LINE_COLOURS = ((0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167))
+VIRIDIS = (
+    (68, 1, 84),
+    (71, 45, 123),
+    (59, 82, 139),
+    (44, 114, 142),
+    (33, 145, 140),
+    (40, 174, 128),
+    (94, 201, 98),
+    (173, 220, 48),
+    (253, 231, 37),
+)
+"""Nine colours of matplotlib's map, evenly spaced in lightness. (van der Walt and Smith 2015)"""
+
+
+def draw_samples(
+    samples: Array, info: DataInfo, labels: Sequence[int] | None = None, *, columns: int = 10
+) -> Image.Image:
+    """One picture of samples [n, C, …] with 1 to 4 dims after the channels, NaN in light grey.
+
+    A row for each class with its name, if there are labels [n] and any comes twice; otherwise all
+    samples, `columns` to a row. A row shows the first `columns` of its class.
+
+    Three channels with a range of values are red, green and blue. Otherwise the first four
+    channels are drawn one by one: in grey if there is a range, else in colours from the smallest
+    to the largest of all shown values, which stand below. One dim becomes a line, two a panel,
+    three the three central slices; of four, the centre of the first is shown. Panels under 64
+    pixels are enlarged by whole factors, those over 256 are shrunk.
+    Raises UserError if samples cannot be drawn, or if labels do not belong to them.
+    """
+    _check(samples, labels)
+    rows = _rows(len(samples), info, labels, columns)
+    shown = np.asarray(samples)[[index for _, row in rows for index in row]].astype(np.float32)
+    if shown.ndim == 6:
+        shown = shown[:, :, shown.shape[2] // 2]
+    colours = _is_rgb(shown, info)
+    shown = shown[:, : 3 if colours else MAX_CHANNELS]
+    limits = _limits(shown, info)
+    draw = _lines if shown.ndim == 3 else _panels
+    tiles = iter([draw(sample, limits, info, colours) for sample in shown])
+    pictures = [(name, [next(tiles) for _ in row]) for name, row in rows]
+    return _page(pictures, [] if _has_range(info) else _legend(info, limits, shown.ndim == 3))
+
+
+def save_png(image: Image.Image, path: Path) -> None:
+    """Write a PNG file; it appears whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    image.save(partial, format="PNG")
+    partial.replace(path)
+
+
+def _check(samples: Array, labels: Sequence[int] | None) -> None:
+    if not 3 <= samples.ndim <= 6 or not samples.size:
+        raise UserError(
+            f"A picture shows samples [n, C, …] with 1 to 4 dims after the channels, but these "
+            f"have the shape {list(samples.shape)}. Pass at least one, with its channel dim."
+        )
+    if labels is not None and len(labels) != len(samples):
+        raise UserError(
+            f"{len(labels)} labels for {len(samples)} samples; give one for each, or None."
+        )
+
+
+def _rows(
+    num_samples: int, info: DataInfo, labels: Sequence[int] | None, columns: int
+) -> list[tuple[str, list[int]]]:
+    """Which samples stand in each row, and the row's name."""
+    if labels is None or len(set(labels)) == num_samples:
+        starts = range(0, num_samples, columns)
+        return [("", list(range(i, min(i + columns, num_samples)))) for i in starts]
+    return [
+        (_class_name(info, label), [i for i, own in enumerate(labels) if own == label][:columns])
+        for label in sorted(set(labels))
+    ]
+
+
+def _class_name(info: DataInfo, label: int) -> str:
+    name = info.class_names[label] if label < info.num_classes else "no class"
+    return name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 1]}…"
+
+
+def _has_range(info: DataInfo) -> bool:
+    return info.value_range is not None and all(map(math.isfinite, info.value_range))
+
+
+def _is_rgb(samples: Array, info: DataInfo) -> bool:
+    return samples.ndim > 3 and info.shape[0] == 3 and _has_range(info)
+
+
+def _limits(samples: Array, info: DataInfo) -> list[tuple[float, float]]:
+    """For each channel the values drawn darkest and brightest, or lowest and highest."""
+    if info.value_range is not None and _has_range(info):
+        return [info.value_range] * samples.shape[1]
+    limits = []
+    for channel in samples.swapaxes(0, 1):
+        known = channel[np.isfinite(channel)]
+        limits.append((float(known.min()), float(known.max())) if known.size else (0.0, 0.0))
+    return limits
+
+
+def _scaled(values: Array, limits: tuple[float, float]) -> Array:
+    """Limits to 0 and 1; a constant becomes 0.5. NaN stays."""
+    low, high = limits
+    if high <= low:
+        return np.where(np.isnan(values), np.nan, 0.5)
+    return ((values - low) / (high - low)).clip(0, 1)
+
+
+def _coloured(values: Array, limits: tuple[float, float], *, grey: bool) -> Array:
+    """Values [*sizes] as colours, uint8 [*sizes, 3]."""
+    anchors = np.array([(0, 0, 0), (255, 255, 255)] if grey else VIRIDIS, dtype=np.float64)
+    scaled = _scaled(values, limits)
+    places = np.linspace(0, 1, len(anchors))
+    colours = np.stack([np.interp(scaled, places, anchor) for anchor in anchors.T], axis=-1)
+    colours[np.isnan(values)] = MISSING
+    return np.rint(colours).astype(np.uint8)
+
+
+def _panels(
+    sample: Array, limits: list[tuple[float, float]], info: DataInfo, colours: bool
+) -> Image.Image:
+    """Channels of a 2-D sample side by side; of a 3-D one below each other, with slices beside."""
+    grey = _has_range(info)
+    channels = [
+        _coloured(values, own, grey=grey) for values, own in zip(sample, limits, strict=True)
+    ]
+    if colours:
+        missing: Array = np.isnan(sample).any(axis=0)
+        merged = np.stack([channel[..., 0] for channel in channels], axis=-1)
+        channels = [np.where(missing[..., None], np.uint8(MISSING[0]), merged)]
+    if sample.ndim == 3:
+        rows = [channels]
+    else:
+        depth, height, width = sample.shape[1:]
+        rows = [
+            [volume[depth // 2], volume[:, height // 2], volume[:, :, width // 2]]
+            for volume in channels
+        ]
+    factor = _factor(max(sample.shape[1:]))
+    panels = [[_resized(panel, factor) for panel in row] for row in rows]
+    return _joined([_joined(row, gap=GAP) for row in panels], gap=GAP, down=True)
+
+
+def _factor(length: int) -> float:
+    """How much larger a panel is drawn than its `length` values."""
+    return max(round(SMALL / length), 1) if length <= LARGE else LARGE / length
+
+
+def _resized(pixels: Array, factor: float) -> Image.Image:
+    height, width = (max(round(length * factor), 1) for length in pixels.shape[:2])
+    resampling = Image.Resampling.NEAREST if factor >= 1 else Image.Resampling.BOX
+    return Image.fromarray(pixels).resize((width, height), resampling)
+
+
+def _lines(
+    sample: Array, limits: list[tuple[float, float]], info: DataInfo, colours: bool
+) -> Image.Image:
+    """All channels of a 1-D sample as lines in one panel; a missing value breaks its line."""
+    width, height = (4 * length for length in LINE_PANEL)  # drawn large, so that lines are smooth
+    panel = Image.new("RGB", (width, height), (247, 247, 247))
+    pen = ImageDraw.Draw(panel)
+    across = np.linspace(0, width - 1, sample.shape[1])
+    for values, own, colour in zip(sample, limits, LINE_COLOURS, strict=False):
+        points = np.stack([across, (0.95 - 0.9 * _scaled(values, own)) * (height - 1)], axis=1)
+        for run in np.split(points, np.flatnonzero(np.isnan(values))):
+            known = run[np.isfinite(run[:, 1])]
+            pen.line(known.flatten().tolist(), fill=colour, width=5, joint="curve")
+    return panel.resize(LINE_PANEL, Image.Resampling.LANCZOS)
+
+
+def _page(rows: Sequence[tuple[str, list[Image.Image]]], legend: list[Line]) -> Image.Image:
+    """Rows of tiles below each other, each row's name at its left, the legend at the bottom."""
+    name_width = max(_text_width(name) for name, _ in rows)
+    lines = []
+    for name, tiles in rows:
+        label = [_text(name, TEXT, name_width, tiles[0].height)] if name_width else []
+        lines.append(_joined([*label, *tiles], gap=TILE_GAP))
+    lines += [_text(text, colour, _text_width(text), LINE_HEIGHT) for text, colour in legend]
+    content = _joined(lines, gap=TILE_GAP, down=True)
+    page = Image.new("RGB", (content.width + 2 * MARGIN, content.height + 2 * MARGIN), BACKGROUND)
+    page.paste(content, (MARGIN, MARGIN))
+    return page
+
+
+def _joined(images: Sequence[Image.Image], *, gap: int, down: bool = False) -> Image.Image:
+    """Images side by side, or below each other."""
+    widths, heights = [image.width for image in images], [image.height for image in images]
+    gaps = gap * (len(images) - 1)
+    size = (max(widths), sum(heights) + gaps) if down else (sum(widths) + gaps, max(heights))
+    joined = Image.new("RGB", size, BACKGROUND)
+    place = 0
+    for image in images:
+        joined.paste(image, (0, place) if down else (place, 0))
+        place += (image.height if down else image.width) + gap
+    return joined
+
+
+def _legend(info: DataInfo, limits: list[tuple[float, float]], lines: bool) -> list[Line]:
+    """Each shown channel's name and its smallest and largest value, in its line's colour."""
+    units = info.units or ("",) * len(info.channels)
+    entries = [
+        (f"{name}: {low:.4g} to {high:.4g} {unit}".strip(), LINE_COLOURS[i] if lines else TEXT)
+        for i, (name, unit, (low, high)) in enumerate(
+            zip(info.channels, units, limits, strict=False)
+        )
+    ]
+    hidden = len(info.channels) - len(limits)
+    return [*entries, (f"and {hidden} channels more", TEXT)] if hidden else entries
+
+
+def _text(text: str, colour: Colour, width: int, height: int) -> Image.Image:
+    image = Image.new("RGB", (max(width, 1), height), BACKGROUND)
+    ImageDraw.Draw(image).text((0, height / 2), text, fill=colour, font=_font(), anchor="lm")
+    return image
+
+
+def _text_width(text: str) -> int:
+    return math.ceil(_font().getlength(text))
+
+
+@cache
+def _font() -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
+    return ImageFont.load_default(TEXT_SIZE)

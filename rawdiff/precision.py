@@ -1,0 +1,43 @@
+"""On which device and in which precision the network runs."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Literal, TypeAlias
+
+import torch
+
+from rawdiff.errors import UserError
+
+Device: TypeAlias = Literal["auto", "cpu", "cuda", "mps"]
+Precision: TypeAlias = Literal["auto", "float32", "bfloat16"]
+
+
+def choose_device(device: Device) -> torch.device:
+    """The device asked for; `auto` takes a GPU where there is one. UserError if it is not there."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }[device]:
+        raise UserError(
+            f"`train.device: {device}` was asked for, but torch {torch.__version__} finds none. "
+            "Write `auto`, or install the build of torch for this machine."
+        )
+    return torch.device(device)
+
+
+def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
+    """bfloat16 matrix products with float32 weights; `auto`: on a GPU yes, on a CPU no."""
+    if precision == "bfloat16" or (precision == "auto" and device.type == "cuda"):
+        return torch.autocast(device.type, torch.bfloat16)
+    return nullcontext()
+
+
+def full_precision(device: torch.device) -> AbstractContextManager[object]:
+    """float32 inside, whatever autocast is around; the device `meta` knows no autocast."""
+    if torch.amp.autocast_mode.is_autocast_available(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()

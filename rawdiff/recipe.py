@@ -1,0 +1,181 @@
+"""The recipe: everything that a run is a function of, validated before anything is built."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
+
+from rawdiff.adapter import Adapter
+from rawdiff.data.dataset import Dataset
+from rawdiff.data.statistics import StandardizationSettings
+from rawdiff.flow.settings import FlowSettings
+from rawdiff.model.settings import ModelSettings
+from rawdiff.plugins import Kind, load_plugin, plugin_name
+from rawdiff.precision import Device, Precision
+from rawdiff.sampling import SampleSettings
+from rawdiff.settings import Settings
+
+
+def build_plugin(kind: Kind, section: Any) -> Any:
+    """`{name: grid, patch_size: [4]}` to the settings object of that plug-in."""
+    if not isinstance(section, dict):
+        return section
+    if "name" not in section:
+        raise ValueError(f"`name:` is missing; it says which of the {kind} is meant")
+    keys = {key: value for key, value in section.items() if key != "name"}
+    return load_plugin(kind, section["name"])(**keys)
+
+
+def plugin_section(kind: Kind, plugin: Settings) -> dict[str, Any]:
+    """The inverse of `build_plugin`, as plain data for YAML and JSON."""
+    return {"name": plugin_name(kind, type(plugin)), **plugin.model_dump(mode="json")}
+
+
+class HoldoutSettings(Settings):
+    """Real data that training never sees: the oracle of every score.
+
+    Either a random `fraction` of the data, or another set: `data` holds the keys of the recipe's
+    `data:` that differ, such as its path.
+    """
+
+    fraction: float | None = Field(default=None, gt=0, lt=1)
+    data: dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> HoldoutSettings:
+        if (self.fraction is None) == (self.data is None):
+            raise ValueError("give either `fraction` or `data`")
+        return self
+
+
+class EMASettings(Settings):
+    """A moving average of the weights: constant `decay` a step, or a `power` profile.
+
+    `power` is the width of the profile relative to the run so far (0.05 to 0.2): it needs no
+    guess of the run's length. (Karras et al. 2024, arXiv 2312.02696, eq. 2 and 118)
+    """
+
+    decay: float | None = Field(default=None, gt=0, lt=1)
+    power: float | None = Field(default=None, gt=0, lt=0.28)
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> EMASettings:
+        if (self.decay is None) == (self.power is None):
+            raise ValueError("give either `decay` or `power`")
+        return self
+
+    @property
+    def name(self) -> str:
+        return f"decay_{self.decay}" if self.decay is not None else f"power_{self.power}"
+
+
+class TrainSettings(Settings):
+    """How long, in which steps and with which optimizer (AdamW).
+
+    A step updates the weights once, with `batch_size` samples; `micro_batch_size` of them are on
+    the device at a time. The learning rate rises over `warmup_samples`, then follows `schedule`
+    down to `final_learning_rate` at the end of the run. `init_from` starts from the weights of
+    another run or export.
+    """
+
+    num_steps: int = Field(ge=0)
+    batch_size: int = Field(ge=1)
+    micro_batch_size: int | None = Field(default=None, ge=1)
+    learning_rate: float = Field(default=2e-4, gt=0)
+    warmup_samples: int = Field(default=0, ge=0)
+    schedule: Literal["constant", "cosine", "linear"] = "constant"
+    final_learning_rate: float = Field(default=0.0, ge=0)
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: float = Field(default=0.0, ge=0)
+    clip_norm: float | None = Field(default=1.0, gt=0)
+    ema: tuple[EMASettings, ...] = (EMASettings(power=0.1),)
+    precision: Precision = "auto"
+    device: Device = "auto"
+    num_workers: int = Field(default=0, ge=0)
+    init_from: Path | None = None
+    log_every: int = Field(default=50, ge=1)
+    picture_every: int | None = Field(default=None, ge=1)
+    tensorboard: bool = True
+
+    @model_validator(mode="after")
+    def _agree(self) -> TrainSettings:
+        if self.micro_batch_size and self.batch_size % self.micro_batch_size:
+            raise ValueError(
+                f"batch_size {self.batch_size} is not a multiple of micro_batch_size "
+                f"{self.micro_batch_size}"
+            )
+        names = [ema.name for ema in self.ema]
+        if len(set(names)) != len(names):
+            raise ValueError(f"two EMAs are the same: {names}")
+        return self
+
+
+class CheckpointSettings(Settings):
+    """A checkpoint every so many steps, and at the end; the newest `keep_last` are kept.
+
+    Those at multiples of `keep_every_steps` are kept for good.
+    """
+
+    every_steps: int = Field(default=1000, ge=1)
+    keep_last: int = Field(default=2, ge=1)
+    keep_every_steps: int | None = Field(default=None, ge=1)
+
+
+class EvaluateSettings(Settings):
+    """How many samples are scored against how many training samples, by which evaluators.
+
+    `evaluators` maps their names to their keys (default: all that are installed).
+    """
+
+    num_samples: int = Field(default=1000, ge=2)
+    num_reference: int = Field(default=5000, ge=2)
+    evaluators: dict[str, dict[str, Any]] | None = None
+
+
+def _plugin_field(kind: Kind) -> tuple[BeforeValidator, PlainSerializer]:
+    return (
+        BeforeValidator(lambda section: build_plugin(kind, section)),
+        PlainSerializer(lambda plugin: plugin_section(kind, plugin)),
+    )
+
+
+class Recipe(Settings):
+    """A whole run. `rawdiff train` writes the resolved recipe, defaults included, into the run."""
+
+    run_dir: Path
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    data: Annotated[Dataset, *_plugin_field("datasets")]
+    holdout: HoldoutSettings | None = None
+    adapter: Annotated[Adapter, *_plugin_field("adapters")]
+    standardization: StandardizationSettings = StandardizationSettings()
+    model: ModelSettings = ModelSettings()
+    flow: FlowSettings = FlowSettings()
+    train: TrainSettings
+    checkpoint: CheckpointSettings = CheckpointSettings()
+    sample: SampleSettings = SampleSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()
+
+    @model_validator(mode="after")
+    def _agree(self) -> Recipe:
+        names = ["model", *(ema.name for ema in self.train.ema)]
+        if self.sample.weights not in (None, *names):
+            raise ValueError(
+                f"sample.weights `{self.sample.weights}` is none of the run's: {', '.join(names)}"
+            )
+        return self
+
+    def plain(self) -> dict[str, Any]:
+        """As plain data for YAML and JSON."""
+        return self.model_dump(mode="json")
+
+    @property
+    def holdout_data(self) -> Dataset | None:
+        """The dataset held out, where it is a set of its own."""
+        if self.holdout is None or self.holdout.data is None:
+            return None
+        holdout: Dataset = build_plugin(
+            "datasets", plugin_section("datasets", self.data) | self.holdout.data
+        )
+        return holdout

@@ -1,0 +1,218 @@
+"""Recipes on disk: YAML with `extends:`, `key=value` overrides, and errors that help."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from rawdiff.adapter import Adapter
+from rawdiff.data.dataset import Dataset
+from rawdiff.errors import UserError
+from rawdiff.plugins import Kind, load_plugin, plugins
+from rawdiff.recipe import Recipe
+
+PLUGIN_SECTIONS: dict[str, Kind] = {"data": "datasets", "adapter": "adapters"}
+SUFFIXES = (".yaml", ".yml")
+
+
+def recipe_folder() -> Path:
+    """The recipes that come with rawdiff: in a clone its `recipes/`, else inside the wheel."""
+    package = Path(__file__).parent
+    return next(
+        (folder for folder in (package / "recipes", package.parent / "recipes") if folder.is_dir()),
+        package / "recipes",
+    )
+
+
+def built_in_recipes() -> dict[str, Path]:
+    return {path.stem: path for path in sorted(recipe_folder().glob("*.yaml"))}
+
+
+def find_recipe(name: str | Path, relative_to: Path | None = None) -> Path:
+    """The file of a recipe given by path or, for those that come with rawdiff, by name."""
+    path = Path(name).expanduser()
+    candidates = [path] if relative_to is None else [relative_to / path, path]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+        if candidate.is_dir():
+            raise UserError(f"{candidate} is a folder; give the recipe's YAML file.")
+    built_in = built_in_recipes()
+    # `recipes/demo.yaml` names a built-in recipe from an installed wheel, too.
+    if path.stem in built_in and path.parent in (Path(), Path("recipes")):
+        return built_in[path.stem]
+    near = difflib.get_close_matches(path.stem, built_in, n=1, cutoff=0.5)
+    hint = f" Did you mean `{near[0]}`?" if near else ""
+    raise UserError(
+        f"There is no recipe {name}: neither such a file nor one of the built-in recipes "
+        f"({', '.join(built_in)}).{hint}"
+    )
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file. UserError where it is not one."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} must hold `key: value` lines, but holds {content!r:.60}.")
+    return content
+
+
+def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`over` laid over `base`, section by section; another plug-in's section replaces it whole."""
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        if isinstance(old, dict) and isinstance(value, dict):
+            other = {"name"} <= value.keys() and value["name"] != old.get("name")
+            merged[key] = value if other else merge(old, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _extended(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+    if path.resolve() in seen:
+        raise UserError(f"{path} extends itself: {' -> '.join(p.name for p in (*seen, path))}.")
+    content = read_yaml(path)
+    parent = content.pop("extends", None)
+    if parent is None:
+        return content
+    parent_path = find_recipe(parent, relative_to=path.parent)
+    return merge(_extended(parent_path, (*seen, path.resolve())), content)
+
+
+def apply_override(content: dict[str, Any], override: str) -> dict[str, Any]:
+    """`train.num_steps=100` on top of a recipe; values are YAML."""
+    key, separator, text = override.partition("=")
+    if not separator or not key.strip():
+        raise UserError(f"`{override}` is not of the form key=value, such as train.num_steps=100.")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"The value of `{override}` is not valid YAML: {error}") from error
+    nested: Any = value
+    for part in reversed(key.strip().split(".")):
+        nested = {part: nested}
+    return merge(content, nested)
+
+
+def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read, extend, override and validate a recipe.
+
+    Raises UserError that lists every key that is wrong, with the nearest right one.
+    """
+    path = find_recipe(name)
+    content = {"run_dir": f"runs/{path.stem}"} | _extended(path)
+    for override in overrides:
+        content = apply_override(content, override)
+    return parse_recipe(content, str(name))
+
+
+def parse_recipe(content: dict[str, Any], source: str) -> Recipe:
+    """Validate plain data as a recipe; `source` stands in error messages."""
+    problems: list[str] = []
+    content = dict(content)
+    for section, kind in PLUGIN_SECTIONS.items():
+        value = content.get(section)
+        if isinstance(value, dict) and "name" in value:
+            plugin = load_plugin(kind, str(value["name"]))
+            keys = {key: item for key, item in value.items() if key != "name"}
+            try:
+                content[section] = plugin(**keys)
+            except ValidationError as error:
+                problems += _explain(error, plugin, (section,))
+                del content[section]
+    try:
+        recipe = Recipe.model_validate(content)
+        holdout = recipe.holdout_data  # its keys are checked when it is made
+    except ValidationError as error:
+        found = _explain(error, Recipe, ())
+        broken = {problem.split(".")[0].strip("`") for problem in problems}
+        problems += [line for line in found if line.split("`")[1] not in broken]
+        raise _recipe_error(source, problems) from None
+    if problems:
+        raise _recipe_error(source, problems)
+    if holdout is not None and type(holdout) is not type(recipe.data):
+        raise UserError(f"{source}: `holdout.data` must be of the same kind as `data`.")
+    return recipe
+
+
+def _recipe_error(source: str, problems: list[str]) -> UserError:
+    lines = "\n".join(f"  - {problem}" for problem in problems)
+    return UserError(f"The recipe {source} cannot be used:\n{lines}")
+
+
+def _explain(error: ValidationError, root: type[BaseModel], prefix: tuple[str, ...]) -> list[str]:
+    return list(_problems(error, root, prefix))
+
+
+def _problems(
+    error: ValidationError, root: type[BaseModel], prefix: tuple[str, ...]
+) -> Iterator[str]:
+    for detail in error.errors():
+        location = detail["loc"]
+        key = ".".join(str(part) for part in (*prefix, *location)) or "recipe"
+        if detail["type"] == "extra_forbidden":
+            known = _fields(root, location[:-1])
+            near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.4)
+            hint = f"did you mean `{near[0]}`?" if near else f"there are: {', '.join(known)}."
+            yield f"`{key}` is not a key; {hint}"
+        elif detail["type"] == "missing":
+            yield f"`{key}` is missing."
+        else:
+            message = detail["msg"].removeprefix("Value error, ")
+            found = detail.get("input")
+            seen = "" if isinstance(found, dict | BaseModel) else f" (found {found!r:.60})"
+            yield f"`{key}`: {message}{seen}"
+
+
+def _fields(root: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """The keys that are allowed at a place in a recipe."""
+    model = root
+    for part in location:
+        if not (field := model.model_fields.get(str(part))):
+            continue  # an index into a list
+        candidates = [field.annotation, *get_args(field.annotation)]
+        candidates += [inner for one in candidates for inner in get_args(one)]
+        inside = (c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
+        model = next(inside, model)
+    return list(model.model_fields)
+
+
+def write_recipe(recipe: Recipe, path: Path) -> None:
+    path.write_text(yaml.safe_dump(recipe.plain(), sort_keys=False), encoding="utf-8")
+
+
+def read_recipe(path: Path) -> Recipe:
+    """A resolved recipe, as a run or an export keeps it."""
+    return parse_recipe(read_yaml(path), str(path))
+
+
+def recipe_schema() -> dict[str, Any]:
+    """JSON schema of a recipe for editors, with the keys of all installed plug-ins."""
+    schema = Recipe.model_json_schema()
+    schema["properties"]["extends"] = {"type": "string", "description": "A recipe to start from."}
+    definitions = schema["$defs"]
+    for section, kind in PLUGIN_SECTIONS.items():
+        choices = []
+        for plugin in plugins(kind):
+            part = load_plugin(kind, plugin.name).model_json_schema()
+            definitions |= part.pop("$defs", {})
+            part["properties"] = {"name": {"const": plugin.name}} | part.get("properties", {})
+            part["required"] = ["name"]
+            choices.append(part)
+        schema["properties"][section] = {"oneOf": choices}
+    for base in (Adapter, Dataset):
+        definitions.pop(base.__name__, None)
+    for part in (schema, *definitions.values()):
+        part.pop("required", None) if part is not schema else None
+    schema["required"] = []  # a recipe that extends another need not repeat its keys
+    return schema

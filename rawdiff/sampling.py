@@ -1,0 +1,161 @@
+"""From noise to samples in the data's own units, one by one the same whoever draws them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from rawdiff import philox
+from rawdiff.conditions import Conditions
+from rawdiff.data.dataset import DataInfo
+from rawdiff.data.patcher import Patcher
+from rawdiff.flow.guidance import LabelVelocity, guided
+from rawdiff.flow.prediction import v_from, x_from
+from rawdiff.flow.settings import FlowSettings
+from rawdiff.flow.solvers import SOLVERS, SolverName, time_grid
+from rawdiff.precision import Precision, autocast
+from rawdiff.settings import Settings
+
+
+class SampleSettings(Settings):
+    """How samples are drawn. (arXiv 2511.13720: Heun, 50 steps, guidance inside [0.1, 1])
+
+    `weights` names an EMA of the run (`decay_0.9999`), or `model`; default: its first EMA.
+    `t_eps` bounds the 1 - t that sampling divides by. `labels` are drawn in turn (default: all
+    classes). `writer` is the plug-in that writes files (default: the one of the data).
+    """
+
+    seed: int = Field(default=0, ge=0, lt=2**63)
+
+    solver: SolverName = "heun"
+    num_steps: int = Field(default=50, ge=1)
+    cfg_scale: float = Field(default=1.0, ge=0)
+    cfg_interval: tuple[float, float] = (0.1, 1.0)
+    t_eps: float = Field(default=0.05, gt=0, lt=1)
+    weights: str | None = None
+    num_samples: int = Field(default=64, ge=1)
+    batch_size: int = Field(default=64, ge=1)
+    labels: tuple[int, ...] | None = Field(default=None, min_length=1)
+    writer: str | None = None
+
+    @model_validator(mode="after")
+    def _agree(self) -> SampleSettings:
+        low, high = self.cfg_interval
+        if not 0 <= low <= high <= 1:
+            raise ValueError(f"cfg_interval [{low}, {high}] must be ascending and within [0, 1]")
+        return self
+
+
+class Network(Protocol):
+    """A Transformer, with its own weights or an EMA's."""
+
+    def __call__(
+        self,
+        z_t: Tensor,
+        t: Tensor,
+        label: Tensor | None,
+        *,
+        scalars: Tensor | None,
+        extra: Tensor | None,
+        present: Tensor | None,
+    ) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """A network with all that is needed to draw samples from it."""
+
+    network: Network
+    patcher: Patcher
+    flow: FlowSettings
+    info: DataInfo
+    device: torch.device
+    precision: Precision = "auto"
+
+    @torch.no_grad()
+    def predict(self, z_t: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
+        """x_pred [B, C, …] for z_t [B, C, …] at t [B], both in standardized units.
+
+        NaN in z_t marks values that are missing.
+        """
+        z, t = self.patcher.adapter.patchify(z_t.to(self.device).float()), t.to(self.device)
+        known = None if self.patcher.all_known else ~z.isnan()
+        z = z if known is None else z.nan_to_num(0.0)
+        output = self._bind(conditions.to(self.device), known)(z, t, conditions.label)
+        return self.patcher.raw(x_from(output, self.flow.prediction, z, t, self.flow.t_eps))
+
+    @torch.no_grad()
+    def draw(self, index: Tensor, conditions: Conditions, settings: SampleSettings) -> Tensor:
+        """The samples numbered `index` [B] in data units: [B, C, …] float32 on the CPU.
+
+        NaN where the data never have a value. The noise depends on the seed and each sample's
+        number alone; values are clipped to those that the data can hold.
+        """
+        shape = (len(index), self.patcher.grid.num_patches, self.patcher.patch_dim)
+        noise = philox.normal(
+            settings.seed, philox.Stream.SAMPLE_NOISE, index.to(self.device), shape[1] * shape[2]
+        )
+        conditions = conditions.to(self.device)
+        known = self.patcher.known(len(index), self.device)
+        output = self._bind(conditions, known)
+
+        def velocity(z: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
+            return v_from(output(z, t, label), self.flow.prediction, z, t, settings.t_eps)
+
+        x = SOLVERS[settings.solver](
+            guided(
+                velocity,
+                conditions.label,
+                self.info.num_classes,
+                cfg_scale=settings.cfg_scale,
+                cfg_interval=settings.cfg_interval,
+            ),
+            self.flow.noise_scale * noise.view(shape),
+            time_grid(settings.num_steps),
+        )
+        x = x if known is None else torch.where(known, x, torch.nan)
+        x = self.patcher.destandardize(self.patcher.raw(x)).cpu()
+        return x if self.info.value_range is None else x.clamp(*self.info.value_range)
+
+    def _bind(self, conditions: Conditions, known: Tensor | None) -> LabelVelocity:
+        """The network's output as a function of z, t and label; z may hold the batch twice."""
+        scalars = self.patcher.scalars(conditions.scalars)
+        extra = self.patcher.extra(conditions.context, known)
+        present = None if known is None else known.any(-1)
+
+        def output(z: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
+            def fit(tensor: Tensor | None) -> Tensor | None:
+                return None if tensor is None else torch.cat((tensor,) * (len(z) // len(tensor)))
+
+            seen = fit(known)
+            with autocast(self.precision, self.device):
+                return self.network(
+                    z if seen is None else z * seen,
+                    t,
+                    None if label is None else label.to(self.device),
+                    scalars=fit(scalars),
+                    extra=fit(extra),
+                    present=fit(present),
+                )
+
+        return output
+
+
+def draw_all(
+    sampler: Sampler,
+    num_samples: int,
+    conditions: Conditions,
+    settings: SampleSettings,
+    *,
+    first_index: int = 0,
+) -> Iterator[Tensor]:
+    """Samples number first_index … first_index + num_samples - 1, in batches [B, C, …]."""
+    for start in range(0, num_samples, settings.batch_size):
+        stop = min(start + settings.batch_size, num_samples)
+        index = torch.arange(first_index + start, first_index + stop)
+        yield sampler.draw(index, conditions[start:stop], settings)

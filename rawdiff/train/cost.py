@@ -1,0 +1,66 @@
+"""What a network costs: parameters, multiply-adds, memory; and what a chip can give."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from rawdiff.model.transformer import Transformer
+from rawdiff.recipe import TrainSettings
+
+# Dense bfloat16 peaks in FLOP/s, by the vendors' data sheets; the first name that fits counts.
+PEAK_FLOPS = {
+    "B200": 2250e12,
+    "H200": 989e12,
+    "H100 PCIe": 756e12,
+    "H100": 989e12,
+    "A100": 312e12,
+    "L40S": 362e12,
+    "RTX 4090": 165e12,
+}
+FORWARDS_A_STEP = 3  # the backward pass counts as two forward ones
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one sample: trained parameters, and multiply-adds of one forward pass."""
+
+    num_parameters: int
+    multiply_adds: int
+
+    @property
+    def train_flops(self) -> int:
+        """Operations of a training step a sample; a multiply-add counts as two."""
+        return 2 * FORWARDS_A_STEP * self.multiply_adds
+
+
+def measure_cost(network: Transformer) -> Cost:
+    """Counted by running the network on the device `meta`, where nothing is computed."""
+    ghost = network.to("meta")
+    interface = network.interface
+    shape = (1, network.grid.num_patches)
+    zeros = torch.zeros
+    with FlopCounterMode(display=False) as counter, torch.device("meta"), torch.no_grad():
+        ghost(
+            zeros(*shape, interface.patch_dim),
+            zeros(1),
+            zeros(1, dtype=torch.int64) if interface.num_classes else None,
+            scalars=zeros(1, interface.num_scalars) if interface.num_scalars else None,
+            extra=zeros(*shape, interface.extra_dim) if interface.extra_dim else None,
+        )
+    return Cost(sum(p.numel() for p in network.parameters()), counter.get_total_flops() // 2)
+
+
+def state_bytes(num_parameters: int, train: TrainSettings) -> int:
+    """Weights, gradients, two moments and the EMAs, all float32."""
+    return 4 * num_parameters * (4 + len(train.ema))
+
+
+def peak_flops(device: torch.device) -> float | None:
+    """Dense bfloat16 peak of the GPU in FLOP/s, None where it is not known."""
+    if device.type != "cuda":
+        return None
+    name = torch.cuda.get_device_name(device)
+    return next((peak for chip, peak in PEAK_FLOPS.items() if chip in name), None)

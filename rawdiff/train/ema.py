@@ -1,0 +1,51 @@
+"""Moving averages of the weights, in float32 on their device."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rawdiff.recipe import EMASettings
+
+
+def power_exponent(width: float) -> float:
+    """gamma such that the profile of weights t^gamma has this width relative to the run.
+
+    Solves width = sqrt(gamma + 1) / ((gamma + 2) sqrt(gamma + 3)). (Karras et al. 2024, eq. 118)
+    """
+    inverse = width**-2
+    return float(np.roots([1, 7, 16 - inverse, 12 - inverse]).real.max())
+
+
+def beta(settings: EMASettings, samples: int, batch_size: int) -> float:
+    """How much of the average a step keeps that ends with `samples` seen."""
+    if settings.decay is not None:
+        return settings.decay
+    assert settings.power is not None
+    return (1 - min(batch_size / samples, 1.0)) ** (power_exponent(settings.power) + 1)
+
+
+class EMA:
+    """average = beta average + (1 - beta) weights, after each step; starts as the first weights."""
+
+    def __init__(self, settings: EMASettings, network: nn.Module) -> None:
+        self.settings = settings
+        self.weights = {
+            name: parameter.detach().clone() for name, parameter in network.named_parameters()
+        }
+
+    @torch.no_grad()
+    def update(self, network: nn.Module, samples: int, batch_size: int) -> None:
+        share = 1 - beta(self.settings, samples, batch_size)
+        current: list[Tensor] = [parameter.detach() for parameter in network.parameters()]
+        torch._foreach_lerp_(list(self.weights.values()), current, share)
+
+
+def half_life(settings: EMASettings, batch_size: int) -> float | None:
+    """Samples after which a weight counts half; None for a power profile, which grows."""
+    if settings.decay is None:
+        return None
+    return batch_size * math.log(0.5) / math.log(settings.decay)

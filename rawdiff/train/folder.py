@@ -1,0 +1,89 @@
+"""What lies where in the folder that a run leaves; an export has the same files at its top."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from rawdiff.assemble import read_description
+from rawdiff.data.dataset import DataInfo
+from rawdiff.data.statistics import Statistics
+from rawdiff.errors import UserError
+from rawdiff.recipe import Recipe
+from rawdiff.recipe_file import read_recipe
+
+EXPORT_WEIGHTS = "model.safetensors"
+DESCRIPTION = ("recipe.yaml", "data.json", "statistics.safetensors", "environment.json")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths in a run folder, and readers of its small files."""
+
+    path: Path
+
+    @classmethod
+    def open(cls, path: str | Path) -> RunFolder:
+        """A folder that holds a run or an export. UserError if it does not."""
+        folder = cls(Path(path).expanduser())
+        if not folder.path.is_dir():
+            raise UserError(f"There is no run {path}: give the `run_dir` of a recipe that ran.")
+        missing = [name for name in DESCRIPTION[:3] if not (folder.path / name).is_file()]
+        if missing:
+            raise UserError(f"{path} holds no run: {', '.join(missing)} missing there.")
+        return folder
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.path / "tensorboard"
+
+    @property
+    def pictures(self) -> Path:
+        return self.path / "pictures"
+
+    @property
+    def samples(self) -> Path:
+        return self.path / "samples"
+
+    @property
+    def scores(self) -> Path:
+        return self.path / "scores.json"
+
+    @property
+    def is_export(self) -> bool:
+        return (self.path / EXPORT_WEIGHTS).is_file()
+
+    def recipe(self) -> Recipe:
+        return read_recipe(self.path / "recipe.yaml")
+
+    def info(self) -> DataInfo:
+        return self._description()[0]
+
+    def num_train_samples(self) -> int:
+        return self._description()[1]
+
+    def _description(self) -> tuple[DataInfo, int]:
+        return read_description((self.path / "data.json").read_text(encoding="utf-8"))
+
+    def statistics(self) -> Statistics:
+        return Statistics.load(self.path / "statistics.safetensors")
+
+
+def write_atomically(path: Path, content: str) -> None:
+    """The file is there whole, or as it was before."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)

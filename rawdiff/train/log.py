@@ -1,0 +1,157 @@
+"""What a run tells while it goes: metrics.jsonl, TensorBoard, lines or a bar in the terminal."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+import numpy as np
+import torch
+from PIL import Image
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from tensorboardX import SummaryWriter
+
+from rawdiff.errors import UserError
+from rawdiff.train.cost import Cost, peak_flops
+from rawdiff.train.folder import RunFolder, write_atomically
+
+T = TypeVar("T")
+
+
+def truncate_metrics(path: Path, step: int) -> None:
+    """Drop lines of steps after `step`: the run that continues there writes them again."""
+    if not path.is_file():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line)
+        except (ValueError, KeyError, TypeError):
+            break  # a line that was cut short by a kill is the last one
+    write_atomically(path, "".join(f"{line}\n" for line in kept))
+
+
+class Log:
+    """The log of a run from a step on."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        *,
+        first_step: int,
+        num_steps: int,
+        batch_size: int,
+        cost: Cost,
+        device: torch.device,
+        tensorboard: bool,
+    ) -> None:
+        self.num_steps, self.batch_size, self.cost = num_steps, batch_size, cost
+        self.peak = peak_flops(device)
+        truncate_metrics(folder.metrics, first_step)
+        self.file = folder.metrics.open("a", encoding="utf-8")
+        self.board = (
+            SummaryWriter(str(folder.tensorboard), purge_step=first_step + 1)
+            if tensorboard
+            else None
+        )
+        self.console = Console(highlight=False, soft_wrap=True)
+        self.bar = _progress(self.console) if self.console.is_terminal else None
+        self.task = (
+            self.bar.add_task("", total=num_steps, completed=first_step, tail="")
+            if self.bar
+            else None
+        )
+        self.started = self.last_time = time.perf_counter()
+        self.first_step = self.last_step = first_step
+        self.data_seconds = 0.0
+
+    def __enter__(self) -> Log:
+        if self.bar:
+            self.bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.bar:
+            self.bar.stop()
+        self.file.close()
+        if self.board:
+            self.board.close()
+
+    def say(self, text: str) -> None:
+        """A line of text to the terminal."""
+        self.console.print(text, markup=False)
+
+    def timed(self, load: Callable[[], T]) -> T:
+        """The result of a piece of data loading, whose time is counted."""
+        start = time.perf_counter()
+        result = load()
+        self.data_seconds += time.perf_counter() - start
+        return result
+
+    def write(self, step: int, metrics: dict[str, float]) -> None:
+        """One line of the log: metrics of the window, speed and time left."""
+        values = metrics | self._speed(step)
+        line = {"step": step, "samples": step * self.batch_size} | values
+        try:
+            self.file.write(json.dumps(line) + "\n")
+            self.file.flush()
+        except OSError as error:
+            raise UserError(
+                f"{self.file.name} cannot be written: {error}. Free some space and give the same "
+                "command again; the run continues from its last checkpoint."
+            ) from error
+        if self.board:
+            for name, value in values.items():
+                self.board.add_scalar(name, value, step)
+        left = values["seconds_left"]
+        tail = f"loss {metrics['loss']:.4f}  {values['samples_per_second']:,.0f} samples/s"
+        if self.bar and self.task is not None:
+            clock = timedelta(seconds=round(left))
+            self.bar.update(self.task, completed=step, tail=f"{tail}  {clock} left")
+        else:
+            self.say(f"step {step}/{self.num_steps}  {tail}  {timedelta(seconds=round(left))} left")
+
+    def _speed(self, step: int) -> dict[str, float]:
+        now = time.perf_counter()
+        seconds = max(now - self.last_time, 1e-9)
+        samples = (step - self.last_step) * self.batch_size
+        flops = samples * self.cost.train_flops / seconds
+        overall = (now - self.started) / max(step - self.first_step, 1)
+        speed = {
+            "samples_per_second": samples / seconds,
+            "model_flops": flops,
+            "data_share": self.data_seconds / seconds,
+            "seconds_left": overall * (self.num_steps - step),
+        }
+        if self.peak:
+            speed["mfu"] = flops / self.peak
+        self.last_time, self.last_step, self.data_seconds = now, step, 0.0
+        return speed
+
+    def picture(self, step: int, image: Image.Image) -> None:
+        if self.board:
+            pixels = np.asarray(image.convert("RGB"))
+            self.board.add_image("samples", pixels, step, dataformats="HWC")
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("train"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[tail]}"),
+        console=console,
+    )

@@ -1,0 +1,107 @@
+"""The loop: read it from top to bottom to know what training is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rawdiff.data.dataset import Batch
+from rawdiff.errors import UserError
+from rawdiff.train import checkpoint
+from rawdiff.train.folder import RunFolder
+from rawdiff.train.log import Log
+from rawdiff.train.objective import Objective
+from rawdiff.train.state import TrainState
+from rawdiff.train.stopping import StopSignal
+
+
+@dataclass(frozen=True)
+class Loop:
+    """One run from the step of its state to the last one, or until it is asked to stop."""
+
+    state: TrainState
+    objective: Objective
+    batches: Iterator[Batch]
+    folder: RunFolder
+    log: Log
+    draw_picture: Callable[[TrainState], None]
+
+    def run(self) -> bool:
+        """True if the run came to its end, False if a signal stopped it."""
+        state, train = self.state, self.state.recipe.train
+        every = state.recipe.checkpoint.every_steps
+        with StopSignal() as stop:
+            while state.step < train.num_steps and not stop:
+                self.train_step()
+                last = state.step == train.num_steps
+                if state.step % train.log_every == 0 or last:
+                    self.write_log()
+                if train.picture_every and (state.step % train.picture_every == 0 or last):
+                    self.draw_picture(state)
+                if state.step % every == 0 or last or stop:
+                    self.save()
+        if stop:
+            self.log.say(
+                f"Stopped by {stop.received} after step {state.step}, with a checkpoint; "
+                "the same command continues."
+            )
+        return state.step >= train.num_steps
+
+    def train_step(self) -> None:
+        """One update of the weights with one batch, in micro-batches."""
+        state, objective, train = self.state, self.objective, self.state.recipe.train
+        batch = self.log.timed(lambda: next(self.batches))
+        micro_batches = batch.split(train.micro_batch_size or train.batch_size)
+        prepared = [objective.prepare(micro_batch) for micro_batch in micro_batches]
+
+        # Normalized by the weight of the whole batch, however it is cut or masked.
+        weight = objective.weight(prepared).clamp(min=1e-12)
+        loss = torch.zeros((), device=objective.device)
+        state.network.train()
+        for micro_batch in prepared:
+            errors = objective(state.network, micro_batch)
+            torch.autograd.backward(errors.total / weight)
+            loss += errors.total.detach() / weight
+            state.window.add_errors(errors.per_sample, errors.t)
+
+        grad_norm = self.clip_gradients()
+        state.update()
+        state.window.add_step(loss, grad_norm, batch.num_damaged)
+
+    def clip_gradients(self) -> Tensor:
+        """Scale gradients down to the largest norm allowed; returns the norm before."""
+        limit = self.state.recipe.train.clip_norm
+        return torch.nn.utils.clip_grad_norm_(
+            self.state.network.parameters(), float("inf") if limit is None else limit
+        )
+
+    def write_log(self) -> None:
+        metrics = self.state.window.read()
+        self.require_finite(metrics["loss"], metrics["grad_norm"])
+        self.log.write(self.state.step, metrics)
+
+    def save(self) -> None:
+        """A checkpoint, unless the weights have become useless."""
+        state, settings = self.state, self.state.recipe.checkpoint
+        _, loss, grad_norm, _ = state.window.sums.tolist()
+        self.require_finite(loss, grad_norm)
+        checkpoint.save(
+            self.folder,
+            state.state_dict(),
+            state.step,
+            keep_last=settings.keep_last,
+            keep_every=settings.keep_every_steps,
+        )
+
+    def require_finite(self, loss: float, grad_norm: float) -> None:
+        if not (torch.tensor([loss, grad_norm]).isfinite().all()):
+            raise UserError(
+                f"The loss or its gradient is no longer finite at step {self.state.step} (loss "
+                f"{loss}, gradient norm {grad_norm}). No checkpoint was written since. Lower "
+                "`train.learning_rate`, set `train.clip_norm`, or look for wrong values in the "
+                "data with `rawdiff check`; then continue from the last checkpoint in a new "
+                "`run_dir` with `train.init_from`."
+            )

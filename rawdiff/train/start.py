@@ -1,0 +1,207 @@
+"""Begin a run or continue it: the same command does both, and says which."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from rawdiff import picture
+from rawdiff.assemble import (
+    Data,
+    describe_data,
+    make_network,
+    make_patcher,
+    materialize,
+    open_data,
+    take_statistics,
+)
+from rawdiff.conditions import draw_conditions
+from rawdiff.data.loading import run_batches
+from rawdiff.data.patcher import Patcher
+from rawdiff.errors import UserError
+from rawdiff.precision import choose_device
+from rawdiff.recipe import Recipe
+from rawdiff.recipe_file import write_recipe
+from rawdiff.sampling import Sampler, draw_all
+from rawdiff.train import checkpoint
+from rawdiff.train.cost import measure_cost
+from rawdiff.train.environment import environment_json
+from rawdiff.train.folder import RunFolder, write_atomically
+from rawdiff.train.log import Log
+from rawdiff.train.loop import Loop
+from rawdiff.train.objective import Objective
+from rawdiff.train.state import TrainState
+from rawdiff.train.weights import read_weights, take_over
+
+# Keys that may differ when a run goes on: they change how it is watched or spread, not its result.
+FREE_KEYS = (
+    "run_dir",
+    "train.num_steps",
+    "train.micro_batch_size",
+    "train.num_workers",
+    "train.device",
+    "train.init_from",
+    "train.log_every",
+    "train.picture_every",
+    "train.tensorboard",
+    "checkpoint",
+    "sample",
+    "evaluate",
+)
+
+Report = Callable[[str], None]
+
+
+def train(recipe: Recipe, report: Report = print) -> RunFolder:
+    """Train a recipe to its end, from its newest checkpoint if there is one.
+
+    Raises UserError for everything that the user can mend; a good checkpoint is never lost.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError(
+            "Training on several processes is not there yet: start without torchrun, as one process."
+        )
+    folder = RunFolder(recipe.run_dir)
+    found = _require_same_run(folder, recipe, report)
+    data = open_data(recipe)
+    _prepare_folder(folder, recipe, data, continued=found is not None)
+    state, patcher = _make_state(folder, recipe, data, found, report)
+    if found is not None:
+        state.load_state_dict(checkpoint.load(found, state.state_dict()))
+        report(f"Continues {folder.path} after step {state.step}.")
+    if state.step >= recipe.train.num_steps:
+        report(f"{folder.path} is finished: raise `train.num_steps` to go on.")
+        return folder
+    _run(folder, state, patcher, data)
+    return folder
+
+
+def _run(folder: RunFolder, state: TrainState, patcher: Patcher, data: Data) -> None:
+    recipe = state.recipe
+    objective = Objective(recipe, patcher, data.train, state.device)
+    batches = run_batches(
+        data.train,
+        seed=recipe.seed,
+        batch_size=recipe.train.batch_size,
+        start=state.samples,
+        num_workers=recipe.train.num_workers,
+    )
+    with Log(
+        folder,
+        first_step=state.step,
+        num_steps=recipe.train.num_steps,
+        batch_size=recipe.train.batch_size,
+        cost=measure_cost(make_network(recipe, data.train.info, patcher)),
+        device=state.device,
+        tensorboard=recipe.train.tensorboard,
+    ) as log:
+        draw = functools.partial(_draw_picture, folder, patcher, data, log)
+        Loop(state, objective, batches, folder, log, draw).run()
+
+
+def _require_same_run(
+    folder: RunFolder, recipe: Recipe, report: Report
+) -> checkpoint.Checkpoint | None:
+    """The checkpoint to continue from, or None to begin; UserError if the recipe is another."""
+    if folder.path.exists() and not folder.path.is_dir():
+        raise UserError(f"`run_dir: {folder.path}` is a file; give a folder.")
+    if folder.is_export:
+        raise UserError(f"{folder.path} is an export; choose another `run_dir`.")
+    found = checkpoint.find_checkpoint(folder, None, report)
+    if found is None:
+        if (folder.path / "recipe.yaml").is_file():
+            report(f"{folder.path} holds a run that stopped before its first checkpoint: begins.")
+        return None
+    changes = differences(RunFolder(found.path).recipe(), recipe)
+    if changes:
+        lines = "\n".join(f"  - {change}" for change in changes)
+        raise UserError(
+            f"{folder.path} holds a run with another recipe:\n{lines}\n"
+            "Continue with the old values, or choose another `run_dir` for the new ones."
+        )
+    return found
+
+
+def differences(old: Recipe, new: Recipe) -> list[str]:
+    """Keys whose change would make it another run, with both values."""
+    free = set(FREE_KEYS)
+    if old.train.schedule != "constant":
+        free.discard("train.num_steps")  # the end of the run shapes its learning rate
+    before, after = _flat(old.plain()), _flat(new.plain())
+
+    def is_free(key: str) -> bool:
+        return any(key == one or key.startswith(f"{one}.") for one in free)
+
+    return [
+        f"{key}: {before.get(key)!r} there, {after.get(key)!r} now"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key) and not is_free(key)
+    ]
+
+
+def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        flat |= (
+            _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        )
+    return flat
+
+
+def _prepare_folder(folder: RunFolder, recipe: Recipe, data: Data, *, continued: bool) -> None:
+    """Write what describes the run; UserError if it continues on other data."""
+    if continued and (before := folder.num_train_samples()) != len(data.train):
+        raise UserError(
+            f"{folder.path} was trained on {before} samples, but `data` now has {len(data.train)}. "
+            "Restore the data, or choose another `run_dir`."
+        )
+    try:
+        folder.path.mkdir(parents=True, exist_ok=True)
+        write_recipe(recipe, folder.path / "recipe.yaml")
+        write_atomically(folder.path / "data.json", describe_data(data))
+        write_atomically(folder.path / "environment.json", environment_json())
+    except OSError as error:
+        raise UserError(f"The run folder {folder.path} cannot be written: {error}.") from error
+
+
+def _make_state(
+    folder: RunFolder,
+    recipe: Recipe,
+    data: Data,
+    found: checkpoint.Checkpoint | None,
+    report: Report,
+) -> tuple[TrainState, Patcher]:
+    if found is None:
+        statistics = take_statistics(recipe, data.train)
+        statistics.save(folder.path / "statistics.safetensors")
+    else:
+        statistics = RunFolder(found.path).statistics()
+    patcher = make_patcher(recipe, data.train.info, statistics)
+    device = choose_device(recipe.train.device)
+    network = materialize(make_network(recipe, data.train.info, patcher), device, recipe.seed)
+    if found is None and recipe.train.init_from is not None:
+        source = RunFolder.open(recipe.train.init_from)
+        take_over(network, read_weights(source, None, None, report), str(source.path))
+        report(f"Begins with the weights of {source.path}.")
+    return TrainState(recipe, network), patcher
+
+
+def _draw_picture(
+    folder: RunFolder, patcher: Patcher, data: Data, log: Log, state: TrainState
+) -> None:
+    """A picture of samples drawn with the first EMA: eight of each of the first ten classes."""
+    recipe, info = state.recipe, data.train.info
+    real = data.holdout or data.train
+    labels = [label for label in range(min(info.num_classes, 10)) for _ in range(8)] or None
+    conditions = draw_conditions(info, len(labels or range(32)), labels, lambda: real)
+    sampler = Sampler(
+        state.averaged_network(), patcher, recipe.flow, info, state.device, recipe.train.precision
+    )
+    batches = draw_all(sampler, len(labels or range(32)), conditions, recipe.sample)
+    image = picture.draw_samples(torch.cat(list(batches)).numpy(), info, labels, columns=8)
+    picture.save_png(image, folder.pictures / f"step-{state.step:08d}.png")
+    log.picture(state.step, image)

@@ -1,0 +1,61 @@
+"""Weights of a finished run or of an export, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from rawdiff.errors import UserError
+from rawdiff.train import checkpoint
+from rawdiff.train.folder import EXPORT_WEIGHTS, RunFolder
+
+
+def default_weights(folder: RunFolder) -> str:
+    """What the recipe's `sample.weights` says, else the run's first EMA, else the model's own."""
+    recipe = folder.recipe()
+    if recipe.sample.weights is not None:
+        return recipe.sample.weights
+    return recipe.train.ema[0].name if recipe.train.ema else "model"
+
+
+def read_weights(
+    folder: RunFolder, weights: str | None, step: int | None, report: Callable[[str], None]
+) -> dict[str, Tensor]:
+    """Parameters by name, float32 on the CPU. UserError where they are not there or damaged."""
+    if folder.is_export:
+        if weights is not None or step is not None:
+            raise UserError(f"{folder.path} is an export: it holds one set of weights, no steps.")
+        try:
+            return load_file(folder.path / EXPORT_WEIGHTS)
+        except SafetensorError as error:
+            raise UserError(f"{folder.path / EXPORT_WEIGHTS} is damaged: {error}.") from error
+    found = checkpoint.find_checkpoint(folder, step, report)
+    if found is None:
+        raise UserError(f"{folder.path} has no checkpoint yet; train it first, or wait for one.")
+    return checkpoint.load_weights(found, weights or default_weights(folder))
+
+
+def take_over(network: nn.Module, weights: dict[str, Tensor], source: str) -> None:
+    """Load weights into a network. UserError that names what does not fit."""
+    own = dict(network.named_parameters())
+    missing, unknown = own.keys() - weights.keys(), weights.keys() - own.keys()
+    shapes = {
+        name: (tuple(weights[name].shape), tuple(own[name].shape))
+        for name in own.keys() & weights.keys()
+        if weights[name].shape != own[name].shape
+    }
+    if missing or unknown or shapes:
+        name = min({*missing, *unknown, *shapes})
+        what = (
+            f"has shape {shapes[name][0]} there and {shapes[name][1]} here"
+            if name in shapes
+            else f"is only {'here' if name in missing else 'there'}"
+        )
+        raise UserError(
+            f"The weights of {source} are of another model: `{name}` {what} "
+            f"({len(missing) + len(unknown) + len(shapes)} tensors differ). Use its own recipe."
+        )
+    network.load_state_dict(weights, strict=False)
