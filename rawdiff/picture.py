@@ -49,10 +49,11 @@ def draw_samples(
     samples, `columns` to a row. A row shows the first `columns` of its class.
 
     Three channels with a range of values are red, green and blue. Otherwise the first four
-    channels are drawn one by one: in grey if there is a range, else in colours from the smallest
-    to the largest of all shown values, which stand below. One dim becomes a line, two a panel,
-    three the three central slices; of four, the centre of the first is shown. Panels under 64
-    pixels are enlarged by whole factors, those over 256 are shrunk.
+    channels are drawn one by one: in grey if there is a range, else in colours from a low to a
+    high value (0.5 and 99.5 % of all shown lie below), which stand below in channel order.
+    One dim becomes a line, two a panel, three the three central slices; of four, the centre of
+    the first is shown. Panels under 64 pixels are enlarged by whole factors, those over 256 are
+    shrunk.
     Raises UserError if samples cannot be drawn, or if labels do not belong to them.
     """
     _check(samples, labels)
@@ -119,10 +120,12 @@ def _limits(samples: Array, info: DataInfo) -> list[tuple[float, float]]:
     """For each channel the values drawn darkest and brightest, or lowest and highest."""
     if info.value_range is not None and _has_range(info):
         return [info.value_range] * samples.shape[1]
+    shares = (0, 100) if samples.ndim == 3 else (0.5, 99.5)  # an outlier must not darken the rest
     limits = []
     for channel in samples.swapaxes(0, 1):
         known = channel[np.isfinite(channel)]
-        limits.append((float(known.min()), float(known.max())) if known.size else (0.0, 0.0))
+        low, high = np.percentile(known, shares) if known.size else (0.0, 0.0)
+        limits.append((float(low), float(high)))
     return limits
 
 
@@ -153,9 +156,9 @@ def _panels(
         _coloured(values, own, grey=grey) for values, own in zip(sample, limits, strict=True)
     ]
     if colours:
-        missing: Array = np.isnan(sample).any(axis=0)
         merged = np.stack([channel[..., 0] for channel in channels], axis=-1)
-        channels = [np.where(missing[..., None], np.uint8(MISSING[0]), merged)]
+        merged[np.isnan(sample).any(axis=0)] = MISSING
+        channels = [merged]
     if sample.ndim == 3:
         rows = [channels]
     else:
@@ -192,7 +195,8 @@ def _lines(
         points = np.stack([across, (0.95 - 0.9 * _scaled(values, own)) * (height - 1)], axis=1)
         for run in np.split(points, np.flatnonzero(np.isnan(values))):
             known = run[np.isfinite(run[:, 1])]
-            pen.line(known.flatten().tolist(), fill=colour, width=5, joint="curve")
+            if len(known) > 1:
+                pen.line(known.flatten().tolist(), fill=colour, width=5, joint="curve")
     return panel.resize(LINE_PANEL, Image.Resampling.LANCZOS)
 
 

@@ -1,149 +1,67 @@
-"""Any dataset as memory-mapped shards: decoded once, read at the speed of the disk.
-
-A packed folder holds `index.json` and, for shard 0, 1, …, one file for each part of a sample:
-`x-00000.bin`, `label-00000.bin`, …, plain arrays [samples in the shard, …] in C order. The index
-gives their dtype and shape, the checksums, and the dataset that was packed. It is published last,
-so a folder that has one is whole.
-"""
+"""Any dataset as memory-mapped shards: decoded once, then read as fast as the disk is."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from pydantic import ConfigDict, ValidationError
+from pydantic import ValidationError
+from torch.utils import data as torch_data
 
 from rawdiff.data.dataset import Array, Batch, DataInfo, Dataset, Draw, Sample
+from rawdiff.data.shards import (
+    Chunk,
+    Index,
+    Part,
+    flaw,
+    parts_of,
+    read_index,
+    remove_temporary,
+    shard_file,
+    write_index,
+    write_shard,
+    writing,
+)
 from rawdiff.errors import UserError
 from rawdiff.plugins import load_plugin, plugin_name
-from rawdiff.settings import Settings
 
 INDEX = "index.json"
-
-
-class Part(Settings):
-    """One part of every sample (`x`, `label`, …): its dtype as numpy writes it, and its shape."""
-
-    dtype: str
-    shape: tuple[int, ...]
-
-    def num_bytes(self, num_samples: int) -> int:
-        return num_samples * np.dtype(self.dtype).itemsize * math.prod(self.shape)
-
-
-class Shard(Settings):
-    """`num_samples` packed from the source's samples that begin at `first`.
-
-    `damaged` lists, by their index in the source, those that were left out. `sha256` has the
-    checksum of the file of each part.
-    """
-
-    first: int
-    num_samples: int
-    damaged: tuple[int, ...]
-    sha256: dict[str, str]
-
-
-class Index(Settings):
-    """What a packed folder holds, and where it comes from."""
-
-    model_config = ConfigDict(allow_inf_nan=True)  # an open range of values ends at infinity
-
-    format_version: Literal[1] = 1
-    source: str
-    settings: dict[str, Any]
-    fingerprint: str
-    num_source_samples: int
-    shard_length: int
-    info: DataInfo
-    parts: dict[str, Part]
-    shards: tuple[Shard, ...] = ()
-
-    @property
-    def damaged(self) -> tuple[int, ...]:
-        """Indices in the source of all samples that were left out."""
-        return tuple(index for shard in self.shards for index in shard.damaged)
-
-    def file(self, folder: Path, part: str, shard: Shard) -> Path:
-        return folder / f"{part}-{shard.first // self.shard_length:05d}.bin"
-
-
-def read_index(path: Path) -> Index:
-    """UserError if it is not there or cannot be understood."""
-    try:
-        return Index.model_validate(json.loads(path.read_text()))
-    except FileNotFoundError as error:
-        raise UserError(
-            f"{path} is missing: packing that folder was not finished, or never begun. "
-            "`rawdiff prepare` finishes it."
-        ) from error
-    except (OSError, ValidationError, ValueError) as error:
-        raise UserError(
-            f"{path} cannot be understood: {error}. Delete its folder and run `rawdiff prepare` "
-            "again, with this version of rawdiff."
-        ) from error
-
-
-def flaw(index: Index, folder: Path, shard: Shard, *, checksums: bool) -> str | None:
-    """What is wrong with the files of a shard; None if they are as they were packed."""
-    for name, part in index.parts.items():
-        path = index.file(folder, name, shard)
-        expected = part.num_bytes(shard.num_samples)
-        if not path.is_file():
-            return f"{path} is missing"
-        if path.stat().st_size != expected:
-            return f"{path} has {path.stat().st_size} bytes instead of {expected}"
-        if checksums and file_checksum(path) != shard.sha256[name]:
-            return f"{path} is not what was packed: its checksum differs"
-    return None
-
-
-def file_checksum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+UNFINISHED_INDEX = "index.unfinished.json"
+CHUNK_BYTES, CHUNK_LENGTH = 4 << 20, 64  # what a worker reads at a time, at most
 
 
 def fingerprint(dataset: Dataset) -> str:
-    """12 hex digits that change with the dataset's plug-in or any of its settings."""
+    """12 hex digits that change with the dataset's plug-in and with any of its settings."""
     identity = [plugin_name("datasets", type(dataset)), dataset.model_dump(mode="json")]
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def packed_folder(dataset: Dataset, root: Path) -> Path:
-    """Where the packed copy of a dataset with these settings belongs."""
+    """Where the packed copy of a dataset with exactly these settings belongs."""
     return root / f"{plugin_name('datasets', type(dataset))}-{fingerprint(dataset)}"
 
 
 def find_packed(dataset: Dataset, root: Path) -> PackedDataset | None:
-    """The packed copy of a dataset with exactly these settings, if it is there and finished."""
+    """The packed copy of a dataset with exactly these settings; None unless it is finished."""
     folder = packed_folder(dataset, root)
     return PackedDataset(path=folder) if (folder / INDEX).is_file() else None
 
 
 class PackedDataset(Dataset):
-    """A dataset that `rawdiff prepare` packed; its samples, info and augmentation are the source's.
+    """A packed dataset; samples, info and augmentation are the source's.
 
-    The source's package must be installed, but its files may be gone. Damaged samples were left
-    out. Sizes of all files are checked at the first use, their checksums too with `verify`.
+    The source's plug-in must be installed, but its files may be gone. Its damaged samples were
+    left out. The sizes of all files are checked at the first use, with `verify` their contents.
     """
 
     path: Path
     verify: bool = False
-
-    @cached_property
-    def index(self) -> Index:
-        folder = self.path.expanduser()
-        index = read_index(folder / INDEX)
-        for shard in index.shards:
-            if found := flaw(index, folder, shard, checksums=self.verify):
-                raise UserError(f"{found}. Run `rawdiff prepare` again: it mends damaged shards.")
-        return index
 
     @property
     def info(self) -> DataInfo:
@@ -158,13 +76,13 @@ class PackedDataset(Dataset):
     def get_batch(self, indices: Sequence[int]) -> list[Sample]:
         """Samples that are views of the files: nothing is read before it is used."""
         places = np.asarray(indices, dtype=np.int64)
-        if len(places) and not 0 <= places.min() <= places.max() < len(self):
-            raise IndexError(f"samples {indices} of {len(self)}")
+        if (outside := (places < 0) | (places >= len(self))).any():
+            raise IndexError(f"There are {len(self)} samples, no {places[outside].tolist()}.")
         shards = np.searchsorted(self._ends, places, side="right")
-        rows = places - (self._ends[shards] - self._lengths[shards])
+        rows = places - self._ends[shards]  # negative: they count from the shard's end
         arrays = self._arrays
         return [
-            Sample(**{name: array[row] for name, array in arrays[shard].items()})
+            _sample(arrays[shard], row)
             for shard, row in zip(shards.tolist(), rows.tolist(), strict=True)
         ]
 
@@ -172,31 +90,43 @@ class PackedDataset(Dataset):
         return self._source.augment(batch, draw)
 
     @cached_property
+    def index(self) -> Index:
+        """Raises UserError if files are missing, cut short or (with `verify`) changed."""
+        index = read_index(self._folder / INDEX)
+        for shard in index.shards:
+            if found := flaw(index, self._folder, shard, checksums=self.verify):
+                raise UserError(
+                    f"{found}. `rawdiff prepare` with the recipe of its source mends it."
+                )
+        return index
+
+    @property
+    def _folder(self) -> Path:
+        return self.path.expanduser()
+
+    @cached_property
     def _source(self) -> Dataset:
-        source = load_plugin("datasets", self.index.source)
+        plugin = load_plugin("datasets", self.index.source)
         try:
-            return source.model_validate(self.index.settings)
+            return plugin.model_validate(self.index.settings)
         except ValidationError as error:
             raise UserError(
-                f"{self.path} was packed from `{self.index.source}` with settings that the "
-                f"installed version does not know: {error}. Run `rawdiff prepare` again."
+                f"{self.path} was packed from `{self.index.source}` with settings that its "
+                f"installed version does not know: {error}. Delete the folder and pack it again "
+                "with `rawdiff prepare`."
             ) from error
 
     @cached_property
-    def _lengths(self) -> Array:
-        return np.array([shard.num_samples for shard in self.index.shards], dtype=np.int64)
-
-    @cached_property
     def _ends(self) -> Array:
-        return self._lengths.cumsum()
+        """Number of samples in each shard and all before it."""
+        return np.cumsum([shard.num_samples for shard in self.index.shards])
 
     @cached_property
     def _arrays(self) -> list[dict[str, Array]]:
-        """Each shard's arrays by the name of their part."""
-        folder = self.path.expanduser()
+        """Of each shard, [samples in it, …] by the name of the part."""
         return [
             {
-                name: _mapped(self.index.file(folder, name, shard), part, shard.num_samples)
+                name: _mapped(shard_file(self._folder, name, shard.number), part, shard.num_samples)
                 for name, part in self.index.parts.items()
             }
             for shard in self.index.shards
@@ -205,12 +135,157 @@ class PackedDataset(Dataset):
     def __getstate__(self) -> dict[Any, Any]:
         """Without the mapped files, which each process opens for itself."""
         state = super().__getstate__()
-        return state | {"__dict__": {k: v for k, v in state["__dict__"].items() if k != "_arrays"}}
+        kept = {name: value for name, value in state["__dict__"].items() if name != "_arrays"}
+        return state | {"__dict__": kept}
+
+
+def _sample(arrays: Mapping[str, Array], row: int) -> Sample:
+    parts = {name: array[row] for name, array in arrays.items()}
+    if "label" in parts:
+        parts["label"] = int(parts["label"])
+    return Sample(**parts)
 
 
 def _mapped(path: Path, part: Part, num_samples: int) -> Array:
-    """The file as a read-only array [num_samples, …]."""
+    """A file as a read-only array [num_samples, …]."""
     shape, dtype = (num_samples, *part.shape), np.dtype(part.dtype)
     if not part.num_bytes(num_samples):
-        return np.empty(shape, dtype)  # nothing cannot be mapped
+        return np.empty(shape, dtype)  # an empty file cannot be mapped
     return np.memmap(path, dtype, mode="r", shape=shape).view(np.ndarray)
+
+
+def pack(
+    source: Dataset,
+    folder: Path,
+    *,
+    shard_bytes: int = 1 << 30,
+    num_workers: int = 0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> PackedDataset:
+    """Read every sample of a dataset and write it to shards; damaged samples are left out.
+
+    The same call again continues after the last finished shard, and writes anew those whose
+    checksums differ. `progress` is told how many samples are done, of how many. Raises UserError
+    if a sample cannot be read or is unlike the first, if the folder cannot be written, or if it
+    holds another dataset. (A source whose files changed but not their number goes unnoticed.)
+    """
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    remove_temporary(folder)
+    index = _begun(source, folder) or _plan(source, shard_bytes)
+    shards = {
+        shard.number: shard
+        for shard in index.shards
+        if flaw(index, folder, shard, checksums=True) is None
+    }
+    missing = [number for number in range(index.num_shards) if number not in shards]
+    done = sum(len(index.stretch(number)) for number in shards)
+
+    def counted(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
+        nonlocal done
+        for chunk in chunks:
+            yield chunk
+            done += len(chunk.indices)
+            progress(done, index.num_source_samples)
+
+    chunks = counted(_read(source, index, missing, num_workers))
+    for number, group in groupby(chunks, lambda chunk: chunk.indices[0] // index.shard_length):
+        shards[number] = write_shard(index, folder, number, group)
+        write_index(index.with_shards(shards.values()), folder / UNFINISHED_INDEX)
+    write_index(index.with_shards(shards.values()), folder / INDEX)
+    (folder / UNFINISHED_INDEX).unlink(missing_ok=True)
+    return PackedDataset(path=folder)
+
+
+def _plan(source: Dataset, shard_bytes: int) -> Index:
+    if not len(source):
+        raise UserError("There are no samples to pack. Give `data.path` a folder with some.")
+    parts = parts_of(source[0])
+    sample_bytes = sum(part.num_bytes(1) for part in parts.values())
+    return Index(
+        source=plugin_name("datasets", type(source)),
+        settings=source.model_dump(mode="json"),
+        fingerprint=fingerprint(source),
+        num_source_samples=len(source),
+        shard_length=max(shard_bytes // sample_bytes, 1),
+        info=source.info,
+        parts=parts,
+    )
+
+
+def _begun(source: Dataset, folder: Path) -> Index | None:
+    """The index of an earlier call; UserError if that packed something else."""
+    path = next((folder / n for n in (UNFINISHED_INDEX, INDEX) if (folder / n).exists()), None)
+    if path is None:
+        return None
+    index = read_index(path)
+    if index.fingerprint != fingerprint(source):
+        raise UserError(
+            f"{folder} holds `{index.source}` packed with the settings {index.settings}, not "
+            f"`{plugin_name('datasets', type(source))}` with {source.model_dump(mode='json')}. "
+            "Give another folder, or delete this one."
+        )
+    if index.num_source_samples != len(source):
+        raise UserError(
+            f"{folder} was packed from {index.num_source_samples} samples, but there are "
+            f"{len(source)} now. Delete it to pack them anew."
+        )
+    return index
+
+
+def _read(
+    source: Dataset, index: Index, shards: Sequence[int], num_workers: int
+) -> Iterator[Chunk]:
+    """All samples of the given shards in order; a chunk lies in one shard."""
+    sample_bytes = sum(part.num_bytes(1) for part in index.parts.values())
+    length = max(min(CHUNK_BYTES // sample_bytes, CHUNK_LENGTH), 1)
+    stretches = [index.stretch(number) for number in shards]
+    loader = torch_data.DataLoader(
+        _Chunks(source, index.parts),
+        batch_size=None,
+        sampler=[s[i : i + length] for s in stretches for i in range(0, len(s), length)],
+        num_workers=num_workers,
+    )
+    for chunk in loader:
+        if isinstance(chunk, UserError):
+            raise chunk
+        yield chunk
+
+
+class _Chunks(torch_data.Dataset[Chunk | UserError]):
+    """What a worker does. Errors are handed over: raised here, they would come with a trace."""
+
+    def __init__(self, source: Dataset, parts: Mapping[str, Part]) -> None:
+        self.source, self.parts = source, parts
+
+    def __getitem__(self, indices: range) -> Chunk | UserError:
+        try:
+            samples = dict(zip(indices, self.source.get_batch(indices), strict=True))
+            whole = {i: sample for i, sample in samples.items() if not sample.damaged}
+            return Chunk(
+                indices=indices,
+                damaged=tuple(i for i in indices if i not in whole),
+                arrays=self._stacked(whole),
+            )
+        except UserError as error:
+            return error
+
+    def _stacked(self, samples: Mapping[int, Sample]) -> dict[str, Array]:
+        for index, sample in samples.items():
+            if (found := parts_of(sample)) != self.parts:
+                raise UserError(
+                    f"Sample {index} consists of {_described(found)}, but the first one of "
+                    f"{_described(self.parts)}. Give all samples one shape in the dataset."
+                )
+        if not samples:
+            return {}
+        return {
+            name: np.stack([getattr(sample, name) for sample in samples.values()])
+            for name in self.parts
+        }
+
+
+def _described(parts: Mapping[str, Part]) -> str:
+    return ", ".join(
+        f"{name} {list(part.shape)} {np.dtype(part.dtype)}" for name, part in parts.items()
+    )

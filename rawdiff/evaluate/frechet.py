@@ -9,7 +9,7 @@ from torch import Tensor
 from rawdiff.errors import UserError
 from rawdiff.evaluate.evaluator import Evaluator, Setting
 
-NUM_ITERATIONS = 6
+NUM_ITERATIONS = 4
 NUM_SPARE = 16
 
 

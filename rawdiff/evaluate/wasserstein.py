@@ -56,4 +56,4 @@ def _quantiles(x: Tensor) -> Tensor:
         places = (torch.arange(MAX_VALUES) + within) * (len(values) / MAX_VALUES)
         values = values[places.long().clamp(max=len(values) - 1).to(values.device)]
     q = (torch.arange(NUM_QUANTILES, dtype=torch.float64) + 0.5) / NUM_QUANTILES
-    return values.double().sort().values[(q * len(values)).long().to(values.device)]
+    return values.sort().values[(q * len(values)).long().to(values.device)].double()

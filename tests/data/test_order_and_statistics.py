@@ -1,0 +1,168 @@
+"""Sample order, splits, loading from any place, statistics, missing values."""
+
+import pytest
+import torch
+
+from rawdiff.adapter import GridAdapter
+from rawdiff.data.dataset import Batch, DataInfo, Dataset, Sample
+from rawdiff.data.loading import Subset, run_batches
+from rawdiff.data.order import SampleOrder, split
+from rawdiff.data.patcher import Patcher
+from rawdiff.data.statistics import Statistics, measure
+from rawdiff.errors import UserError
+from rawdiff.grid import PatchGrid
+
+
+class Counting(Dataset):
+    """Sample i holds the number i."""
+
+    num: int = 10
+
+    @property
+    def info(self) -> DataInfo:
+        return DataInfo(shape=(1, 2), channels=("number",))
+
+    def __len__(self) -> int:
+        return self.num
+
+    def __getitem__(self, index: int) -> Sample:
+        return Sample(x=torch.full((1, 2), float(index)).numpy(), label=index % 3)
+
+
+@pytest.mark.parametrize(("num", "batch_size"), [(10, 4), (7, 7), (5, 12), (9, 2)])
+def test_every_epoch_has_every_sample_once_though_batches_straddle(num, batch_size) -> None:
+    subset = Subset(Counting(num=num), range(num))
+    batches = run_batches(subset, seed=1, batch_size=batch_size, start=0, num_workers=0)
+    seen = []
+    while len(seen) < 4 * num:
+        batch = next(batches)
+        assert batch.index.tolist() == list(range(len(seen), len(seen) + batch_size))
+        seen += batch.x[:, 0, 0].long().tolist()
+    epochs = [seen[i * num : (i + 1) * num] for i in range(4)]
+    assert all(sorted(epoch) == list(range(num)) for epoch in epochs)
+    assert epochs[0] != epochs[1] or num == 1
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_loading_from_any_place_gives_the_same_batches(num_workers) -> None:
+    subset = Subset(Counting(num=11), range(11))
+    whole = run_batches(subset, seed=1, batch_size=4, start=0, num_workers=0)
+    for _ in range(3):
+        next(whole)
+    late = run_batches(subset, seed=1, batch_size=4, start=12, num_workers=num_workers)
+    for _ in range(4):
+        a, b = next(whole), next(late)
+        assert torch.equal(a.x, b.x)
+        assert torch.equal(a.index, b.index)
+        assert torch.equal(a.label, b.label)
+
+
+def test_order_depends_on_the_seed() -> None:
+    a, b = SampleOrder(50, seed=0), SampleOrder(50, seed=1)
+    assert [a[i] for i in range(50)] != [b[i] for i in range(50)]
+
+
+def test_a_split_parts_the_data_and_leaves_both_something() -> None:
+    train, held_out = split(20, 0.25, seed=0)
+    assert (len(train), len(held_out)) == (15, 5)
+    assert sorted(train + held_out) == list(range(20))
+    assert [len(part) for part in split(2, 0.01, seed=0)] == [1, 1]
+
+
+def _batch(x: torch.Tensor, **more) -> Batch:
+    return Batch(x=x, index=torch.arange(len(x)), **more)
+
+
+def test_streamed_statistics_equal_those_of_the_whole_and_leave_out_missing_values() -> None:
+    x = 1e4 + 3 * torch.randn(64, 2, 5, 4, generator=torch.Generator().manual_seed(0))
+    x[:, 1] *= 0.01
+    x[torch.rand(x.shape, generator=torch.Generator().manual_seed(1)) < 0.3] = torch.nan
+    statistics = measure([_batch(part) for part in x.split(7)])
+    channels = x.double().transpose(0, 1).flatten(1)
+    for i, channel in enumerate(channels):
+        known = channel[~channel.isnan()]
+        assert float(statistics.x.mean[i]) == pytest.approx(float(known.mean()), rel=1e-6)
+        assert float(statistics.x.std[i]) == pytest.approx(float(known.std(correction=0)), rel=1e-5)
+    assert statistics.missing_varies
+
+
+def test_statistics_come_back_from_the_disk(tmp_path) -> None:
+    x = torch.randn(6, 2, 4)
+    x[:, 0, 1] = torch.nan
+    statistics = measure([_batch(x, context=torch.randn(6, 1, 4), scalars=torch.randn(6, 3))])
+    statistics.save(tmp_path / "s.safetensors")
+    again = Statistics.load(tmp_path / "s.safetensors")
+    assert torch.equal(again.ever_present, statistics.ever_present)
+    assert not again.missing_varies
+    for name in ("x", "context", "scalars"):
+        assert torch.equal(getattr(again, name).std, getattr(statistics, name).std)
+
+
+def test_a_channel_without_any_value_is_named() -> None:
+    x = torch.randn(4, 3, 2)
+    x[:, 1] = torch.nan
+    with pytest.raises(UserError, match=r"Channels \[1\] of `x`"):
+        measure([_batch(x)])
+
+
+def _patcher(x: torch.Tensor, **more) -> Patcher:
+    adapter = GridAdapter(patch_size=(2,), pad=True)
+    statistics = measure([_batch(x, **more)])
+    return Patcher(adapter, statistics, PatchGrid(adapter.axes(tuple(x.shape[1:]), {})))
+
+
+def test_missing_values_and_padding_weigh_nothing_and_are_told_to_the_network() -> None:
+    x = torch.randn(8, 1, 5)
+    x[0, 0, 2] = torch.nan
+    x[:, 0, 4] = torch.nan  # missing in every sample: the last patch is never there
+    patcher = _patcher(x)
+    patches = patcher.patches(_batch(x))
+    assert patches.x.isfinite().all()
+    assert patches.weight[0].tolist() == [[1, 1], [0, 1], [0, 0]]
+    assert patches.present[0].tolist() == [True, True, False]
+    assert torch.equal(patches.extra, patches.known.float())
+    assert patcher.extra_dim == 2
+    assert patcher.known(1, torch.device("cpu"))[0].tolist() == [
+        [True] * 2,
+        [True] * 2,
+        [False] * 2,
+    ]
+
+
+def test_data_in_the_datas_own_units_come_back() -> None:
+    x = 280 + 15 * torch.randn(9, 2, 6)
+    patcher = _patcher(x)
+    patches = patcher.patches(_batch(x))
+    assert patches.known is None
+    assert abs(float(patches.x.mean())) < 1e-4
+    assert abs(float(patches.x.std(correction=0)) - 1) < 1e-3
+    back = patcher.destandardize(patcher.raw(patches.x))
+    assert torch.allclose(back, x, rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(4,), (4, 6), (4, 2, 6)])
+def test_weights_of_any_form_reach_their_values(shape) -> None:
+    x, weight = torch.randn(4, 2, 6), torch.rand(shape)
+    if shape == (4, 6):
+        expected = weight[:, None, :].expand(4, 2, 6)
+    else:
+        expected = (
+            weight.view(4, -1, *shape[2:]).expand(4, 2, 6)
+            if len(shape) == 3
+            else (weight[:, None, None].expand(4, 2, 6))
+        )
+    patcher = _patcher(x)
+    found = patcher.patches(_batch(x, weight=weight)).weight
+    assert torch.equal(patcher.raw(found), expected)
+
+
+def test_context_and_its_gaps_are_told_to_the_network() -> None:
+    x, context = torch.randn(4, 1, 4), torch.randn(4, 2, 4)
+    context[0, 0, 0] = torch.nan
+    patcher = _patcher(x, context=context)
+    patches = patcher.patches(_batch(x, context=context))
+    assert patches.extra.shape == (4, 2, patcher.extra_dim) == (4, 2, 8)
+    assert patches.extra.isfinite().all()
+    assert patches.extra[0, 0, 0] == 0
+    assert patches.extra[0, 0, 4] == 0
+    assert patches.extra[1, 0, 4] == 1
