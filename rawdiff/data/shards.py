@@ -112,12 +112,11 @@ def read_index(path: Path) -> Index:
 
 def write_index(index: Index, path: Path) -> None:
     """All or nothing: readers see the old index or the new one."""
-    temporary = _temporary(path)
-    with writing(path.parent), temporary.open("w", encoding="utf-8") as file:
-        json.dump(index.model_dump(), file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    with writing(path.parent):
+    with writing(path.parent), _temporary(path) as temporary:
+        with temporary.open("w", encoding="utf-8") as file:
+            json.dump(index.model_dump(), file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
         temporary.replace(path)
 
 
@@ -161,8 +160,7 @@ def write_shard(index: Index, folder: Path, number: int, chunks: Iterable[Chunk]
     with ExitStack() as stack:
         files = {}
         for name in index.parts:
-            temporary = _temporary(shard_file(folder, name, number))
-            stack.callback(temporary.unlink, missing_ok=True)
+            temporary = stack.enter_context(_temporary(shard_file(folder, name, number)))
             with writing(folder):
                 files[name] = stack.enter_context(temporary.open("wb", buffering=0))
         for chunk in chunks:
@@ -186,9 +184,14 @@ def write_shard(index: Index, folder: Path, number: int, chunks: Iterable[Chunk]
     )
 
 
-def _temporary(path: Path) -> Path:
-    """A name of its own for each attempt, so that two processes never write into one file."""
-    return path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+@contextmanager
+def _temporary(path: Path) -> Iterator[Path]:
+    """A file until it is renamed to `path`; two processes never write into the same one."""
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def remove_temporary(folder: Path) -> None:

@@ -1,0 +1,109 @@
+"""Small runs for tests: recipes on arrays, real processes, and all tensors of a checkpoint."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from torch import Tensor
+from torch.distributed.checkpoint.filesystem import FileSystemReader
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.checkpoint.state_dict_loader import load as dcp_load
+
+from rawdiff.recipe_file import merge
+
+SMALL_MODEL = {
+    "width": 32,
+    "depth": 2,
+    "heads": 2,
+    "bottleneck": None,
+    "in_context_len": 2,
+    "in_context_start": 1,
+}
+
+
+def write_arrays(folder: Path, **arrays: np.ndarray) -> Path:
+    path = folder / "data.npz"
+    np.savez(path, **arrays)
+    return path
+
+
+def small_recipe(folder: Path, data: Path, patch_size: list[int], **changes: Any) -> Path:
+    """A recipe on arrays in a .npz file, whose keys beside `x` are used under their own names."""
+    names = [name for name in np.load(data).files if name != "x"]
+    recipe = {
+        "run_dir": str(folder / "run"),
+        "data": {"name": "array", "path": str(data), "key": "x", **{name: name for name in names}},
+        "adapter": {"name": "grid", "patch_size": patch_size, "pad": True},
+        "model": SMALL_MODEL,
+        "train": {
+            "num_steps": 40,
+            "batch_size": 8,
+            "learning_rate": 3e-3,
+            "ema": [{"power": 0.1}, {"decay": 0.9}],
+            "log_every": 1,
+            "device": "cpu",
+            "tensorboard": False,
+        },
+        "checkpoint": {"every_steps": 5},
+        "sample": {"num_steps": 5, "num_samples": 8},
+    }
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump(merge(recipe, changes)))
+    return path
+
+
+def rawdiff(*args: object, **kwargs: Any) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own."""
+    command = [sys.executable, "-m", "rawdiff", *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, **kwargs)
+
+
+def start(*args: object) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "rawdiff", *map(str, args)]
+    return subprocess.Popen(
+        command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=dict(os.environ)
+    )
+
+
+def signal_at_step(process: subprocess.Popen[str], run: Path, step: int, number: int) -> None:
+    """Send a signal as soon as the log shows a step."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise AssertionError(f"ended before step {step}: {process.communicate()[0]}")
+        if (lines := metrics(run)) and lines[-1]["step"] >= step:
+            process.send_signal(number)
+            process.wait(60)
+            return
+        time.sleep(0.003)
+    process.send_signal(signal.SIGKILL)
+    raise AssertionError(f"did not reach step {step} in time")
+
+
+def metrics(run: Path) -> list[dict[str, float]]:
+    path = run / "metrics.jsonl"
+    if not path.is_file():
+        return []
+    lines = path.read_text().split("\n")[:-1]
+    return [json.loads(line) for line in lines]
+
+
+def checkpoint_tensors(run: Path, step: int) -> dict[str, Tensor]:
+    """Everything that a checkpoint holds, by name."""
+    path = run / "checkpoints" / f"step-{step:08d}"
+    saved = FileSystemReader(path).read_metadata().state_dict_metadata
+    tensors = {
+        name: torch.empty(facts.size, dtype=facts.properties.dtype)
+        for name, facts in saved.items()
+        if isinstance(facts, TensorStorageMetadata)
+    }
+    dcp_load(dict(tensors), checkpoint_id=path, no_dist=True)
+    return tensors
