@@ -32,7 +32,9 @@ def check_adapter(
             broken.append(f"{name}: raised {type(error).__name__}: {error}")
     if broken:
         lines = "\n".join(f"  - {line}" for line in broken)
-        raise BrokenPromiseError(f"{type(adapter).__name__} with samples of shape {shape}:\n{lines}")
+        raise BrokenPromiseError(
+            f"{type(adapter).__name__} with samples of shape {shape}:\n{lines}"
+        )
 
 
 Promise = Callable[[Adapter, tuple[int, ...], Mapping[str, Sequence[float]]], Iterator[str]]

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -105,5 +106,7 @@ def checkpoint_tensors(run: Path, step: int) -> dict[str, Tensor]:
         for name, facts in saved.items()
         if isinstance(facts, TensorStorageMetadata)
     }
-    dcp_load(dict(tensors), checkpoint_id=path, no_dist=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        dcp_load(dict(tensors), checkpoint_id=path, no_dist=True)
     return tensors

@@ -14,7 +14,7 @@ VALUES_AT_ONCE = 2**24
 
 
 class Neighbours(Evaluator):
-    """Distance to the nearest training sample, and the share of copies; compare with real data.
+    """Distance to the nearest training sample; far below real data means copies.
 
     Distances are root mean squares over all values, in standard deviations; missing values count
     as the channel's mean. The score is the median of d_1 over the samples, and `copies` the share

@@ -107,7 +107,7 @@ def table(report: Report) -> Table:
     """The report for the terminal: each score beside the oracle's, and what it measures."""
     result = Table(
         title=f"{report.num_samples:,} samples against {report.num_reference:,} training samples",
-        caption="Read each score beside that of real held-out data: no model should do better.",
+        caption="Real held-out data are the oracle: their scores are what a perfect model reaches.",
     )
     result.add_column("score", no_wrap=True)
     result.add_column(GENERATED, justify="right")

@@ -14,7 +14,7 @@ SMALLEST = 1e-6
 
 
 class Seam(Evaluator):
-    """Differences across patch borders over those inside; 1 without seams, as in real data.
+    """Jumps across patch borders over those inside patches; 1 means no seams.
 
         mean |x_i+1 - x_i| across borders / mean |x_i+1 - x_i| inside patches
 

@@ -13,13 +13,14 @@ GOLDEN_RATIO = 0.5 * (5**0.5 - 1)
 
 
 class Wasserstein(Evaluator):
-    """How far values must be moved to be distributed as in the training data; lower is better.
+    """Distance of the distributions of values; lower is better.
 
         W_1 = ∫ |F_s⁻¹(q) - F_r⁻¹(q)| dq
 
-    of all values of a channel, whichever sample and place they come from: `<channel>` in the
-    channel's own units, and the mean over channels in standard deviations. Missing values are
-    left out, and so is a channel that has no value in one of the two sets. (Villani 2003, 2.2)
+    of all values of a channel, whichever sample and place they come from: how far they must be
+    moved. `<channel>` is in its own units, the mean over channels in standard deviations. Missing
+    values are left out, and so is a channel without values in one of the two sets.
+    (Villani 2003, "Topics in optimal transportation", 2.2)
     """
 
     def score(self, samples: Tensor, reference: Tensor, setting: Setting) -> dict[str, float]:

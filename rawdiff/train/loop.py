@@ -62,7 +62,7 @@ class Loop:
         loss = torch.zeros((), device=objective.device)
         state.network.train()
         for micro_batch in prepared:
-            errors = objective(state.network, micro_batch)
+            errors = objective.errors(state.network, micro_batch, objective.add_noise(micro_batch))
             torch.autograd.backward(errors.total / weight)
             loss += errors.total.detach() / weight
             state.window.add_errors(errors.per_sample, errors.t)

@@ -64,10 +64,14 @@ class Objective:
         sums = [p.x.new_tensor(p.x.numel()) if p.weight is None else p.weight.sum() for p in parts]
         return torch.stack(sums).sum()
 
-    def __call__(self, network: Transformer, prepared: Prepared) -> Errors:
-        """Errors of one micro-batch."""
-        patches, index, recipe = prepared.patches, prepared.index, self.recipe
-        noised = flow_loss.add_noise(patches.x, recipe.flow, recipe.seed, index)
+    def add_noise(self, prepared: Prepared) -> flow_loss.Noised:
+        """Each sample of a micro-batch at its own time."""
+        recipe = self.recipe
+        return flow_loss.add_noise(prepared.patches.x, recipe.flow, recipe.seed, prepared.index)
+
+    def errors(self, network: Transformer, prepared: Prepared, noised: flow_loss.Noised) -> Errors:
+        """Errors of the network's prediction for one micro-batch."""
+        patches, recipe = prepared.patches, self.recipe
         with autocast(recipe.train.precision, self.device):
             output = network(
                 noised.z_t if patches.known is None else noised.z_t * patches.known,
@@ -76,12 +80,12 @@ class Objective:
                 scalars=patches.scalars,
                 extra=patches.extra,
                 present=patches.present,
-                dropout=DropoutKey(recipe.seed, index),
+                dropout=DropoutKey(recipe.seed, prepared.index),
             )
-        errors = flow_loss.squared_error(output, noised, recipe.flow)
+        errors = flow_loss.squared_error(output, noised, recipe.flow).flatten(1)
         if patches.weight is None:
-            per_sample = errors.flatten(1).mean(1)
-            return Errors(errors.sum(), per_sample.detach(), noised.t)
-        errors = errors * patches.weight
-        per_sample = errors.flatten(1).sum(1) / patches.weight.flatten(1).sum(1).clamp(min=1e-12)
-        return Errors(errors.sum(), per_sample.detach(), noised.t)
+            return Errors(errors.sum(), errors.detach().mean(1), noised.t)
+        weight = patches.weight.flatten(1)
+        errors = errors * weight
+        mean = errors.detach().sum(1) / weight.sum(1).clamp(min=1e-12)
+        return Errors(errors.sum(), mean, noised.t)

@@ -63,7 +63,7 @@ def train(recipe: Recipe, report: Report = print) -> RunFolder:
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError(
-            "Training on several processes is not there yet: start without torchrun, as one process."
+            "Training on several processes is not there yet: start it as one, without torchrun."
         )
     folder = RunFolder(recipe.run_dir)
     found = _require_same_run(folder, recipe, report)

@@ -1,0 +1,128 @@
+"""Where the time of a training step goes: python benchmarks/train_step.py [--device cuda]
+
+The parts of the very loop of `rawdiff train`, timed one by one: width 256, depth 4, 4 heads,
+64 x 64 RGB, patches of 8, bottleneck 64, 8 in-context patches, batch 32, two EMAs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from measure import Parts, write_result
+
+from rawdiff.assemble import make_network, make_patcher, materialize, open_data, take_statistics
+from rawdiff.data.loading import run_batches
+from rawdiff.precision import choose_device
+from rawdiff.recipe import Recipe
+from rawdiff.train.cost import measure_cost
+from rawdiff.train.objective import Objective
+from rawdiff.train.state import TrainState
+
+LIMIT = 0.05  # of a step, for every part but forward and backward
+
+
+def recipe(folder: Path, device: str) -> Recipe:
+    images = np.random.default_rng(0).integers(0, 256, (512, 3, 64, 64), dtype=np.uint8)
+    np.save(folder / "x.npy", images)
+    np.save(folder / "labels.npy", np.arange(512) % 10)
+    return Recipe.model_validate(
+        {
+            "run_dir": str(folder / "run"),
+            "data": {
+                "name": "array",
+                "path": str(folder / "x.npy"),
+                "labels": str(folder / "labels.npy"),
+            },
+            "adapter": {"name": "grid", "patch_size": [8, 8]},
+            "standardization": {"mode": "fixed", "mean": 127.5, "std": 127.5},
+            "model": {
+                "width": 256,
+                "depth": 4,
+                "heads": 4,
+                "bottleneck": 64,
+                "in_context_len": 8,
+                "in_context_start": 1,
+            },
+            "train": {
+                "num_steps": 1000,
+                "batch_size": 32,
+                "precision": "float32",
+                "device": device,
+                "ema": [{"decay": 0.9999}, {"power": 0.1}],
+            },
+        }
+    )
+
+
+def measure(settings: Recipe, num_steps: int) -> dict[str, Any]:
+    device = choose_device(settings.train.device)
+    data = open_data(settings)
+    patcher = make_patcher(settings, data.train.info, take_statistics(settings, data.train))
+    network = make_network(settings, data.train.info, patcher)
+    cost = measure_cost(network)
+    state = TrainState(settings, materialize(network, device, settings.seed))
+    objective = Objective(settings, patcher, data.train, device)
+    batches = run_batches(data.train, seed=0, batch_size=32, start=0, num_workers=0)
+
+    parts = Parts(device)
+    state.optimizer.step = parts.wrap("optimizer", state.optimizer.step)  # type: ignore[method-assign]
+    for _ in range(num_steps + 3):
+        if state.step == 3:
+            parts.seconds.clear()  # the first steps warm up
+        with parts.time("step"):
+            with parts.time("data"):
+                batch = next(batches)
+            with parts.time("patches"):
+                prepared = objective.prepare(batch)
+                weight = objective.weight([prepared])
+            with parts.time("noise"):
+                noised = objective.add_noise(prepared)
+            with parts.time("forward"):
+                errors = objective.errors(state.network, prepared, noised)
+            with parts.time("backward"):
+                torch.autograd.backward(errors.total / weight)
+            with parts.time("clip"):
+                norm = torch.nn.utils.clip_grad_norm_(state.network.parameters(), 1.0)
+            with parts.time("update"):
+                state.update()
+            with parts.time("metrics"):
+                state.window.add_errors(errors.per_sample, errors.t)
+                state.window.add_step(errors.total.detach() / weight, norm, 0)
+    return _summary(parts.medians(), cost.train_flops * 32)
+
+
+def _summary(seconds: dict[str, float], flops: int) -> dict[str, Any]:
+    seconds["ema"] = seconds.pop("update") - seconds["optimizer"]
+    step = seconds.pop("step")
+    shares = {name: value / step for name, value in seconds.items()}
+    slow = [n for n, share in shares.items() if share > LIMIT and n not in ("forward", "backward")]
+    return {
+        "step_ms": 1e3 * step,
+        "samples_per_second": 32 / step,
+        "model_gflops": flops / step / 1e9,
+        "share": shares,
+        "over_5_percent": slow,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--steps", type=int, default=40)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        result = measure(recipe(Path(folder), args.device), args.steps)
+    for name, share in result["share"].items():
+        print(f"{name:10s} {share:7.2%}")
+    print(f"{result['step_ms']:.1f} ms a step, {result['samples_per_second']:.1f} samples/s")
+    print("over 5 %:", ", ".join(result["over_5_percent"]) or "none")
+    print(write_result(f"train_step_{args.device}", result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+"""Recipes: extending, overriding, errors that help, and the schema for editors."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from rawdiff.errors import UserError
+from rawdiff.recipe import Recipe
+from rawdiff.recipe_file import (
+    built_in_recipes,
+    load_recipe,
+    read_recipe,
+    recipe_folder,
+    recipe_schema,
+    write_recipe,
+)
+
+
+def _write(path: Path, content: str) -> Path:
+    path.write_text(content)
+    return path
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    return _write(
+        tmp_path / "mine.yaml",
+        """
+        data: {name: array, path: x.npy}
+        adapter: {name: grid, patch_size: [2, 2]}
+        train: {num_steps: 10, batch_size: 4}
+        """,
+    )
+
+
+@pytest.mark.parametrize("name", built_in_recipes())
+def test_every_built_in_recipe_loads_and_comes_back_from_its_resolved_form(name, tmp_path) -> None:
+    loaded = load_recipe(name)
+    assert loaded.run_dir == Path("runs") / name
+    write_recipe(loaded, tmp_path / "resolved.yaml")
+    assert read_recipe(tmp_path / "resolved.yaml") == loaded
+
+
+@pytest.mark.parametrize("name", [n for n in built_in_recipes() if n.startswith("imagenet")])
+def test_a_recipe_says_source_hardware_expectation_and_a_command_that_names_it(name) -> None:
+    head = built_in_recipes()[name].read_text().split("\n")[:5]
+    text = "\n".join(line for line in head if line.startswith("#"))
+    for word in ("Source:", "Hardware:", "Expected:", f"Command: rawdiff train {name}"):
+        assert word in text
+
+
+def test_overrides_are_yaml_and_go_anywhere(recipe) -> None:
+    loaded = load_recipe(
+        recipe,
+        [
+            "train.num_steps=7",
+            "train.learning_rate=2e-4",
+            "train.ema=[{decay: 0.5}]",
+            "data.labels=y.npy",
+            "holdout.fraction=0.2",
+            "train.clip_norm=null",
+        ],
+    )
+    assert (loaded.train.num_steps, loaded.train.learning_rate) == (7, 2e-4)
+    assert [ema.name for ema in loaded.train.ema] == ["decay_0.5"]
+    assert loaded.data.labels == "y.npy"
+    assert loaded.holdout.fraction == 0.2
+    assert loaded.train.clip_norm is None
+    assert loaded.run_dir == Path("runs/mine")
+
+
+def test_a_recipe_extends_another_section_by_section(recipe) -> None:
+    child = _write(recipe.parent / "child.yaml", "extends: mine.yaml\ntrain: {batch_size: 6}\n")
+    grandchild = _write(
+        recipe.parent / "third.yaml", "extends: child.yaml\nadapter: {name: images, patch_size: 4}"
+    )
+    assert load_recipe(child).train.batch_size == 6
+    assert load_recipe(child).train.num_steps == 10
+    assert type(load_recipe(grandchild).adapter).__name__ == "ImageAdapter"
+
+
+def test_a_circle_of_recipes_is_found(tmp_path) -> None:
+    _write(tmp_path / "a.yaml", "extends: b.yaml")
+    _write(tmp_path / "b.yaml", "extends: a.yaml")
+    with pytest.raises(UserError, match="extends itself"):
+        load_recipe(tmp_path / "a.yaml")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["train.num_step=3"], "`train.num_step` is not a key; did you mean `num_steps`"),
+        (["modle.width=3"], "`modle` is not a key; did you mean `model`"),
+        (["data.pth=x"], "`data.pth` is not a key; did you mean `path`"),
+        (["adapter.patch_sise=[1]"], "`adapter.patch_sise` is not a key"),
+        (["data.name=aray"], "No plug-in `aray`.*Did you mean `array`"),
+        (["train.batch_size=0"], "`train.batch_size`.*found 0"),
+        (["train.micro_batch_size=3"], "batch_size 4 is not a multiple of micro_batch_size 3"),
+        (["model.heads=5"], "cannot be shared by 5 heads.*heads: "),
+        (["model.in_context_start=8"], "in_context_start 8"),
+        (["sample.weights=decay_0.9"], "sample.weights `decay_0.9` is none of the run's"),
+        (["sample.cfg_interval=[0.9,0.1]"], "cfg_interval"),
+        (["standardization.mode=fixed"], "needs both"),
+        (["holdout={}"], "either `fraction` or `data`"),
+        (["train"], "not of the form key=value"),
+        (["train.ema=[{decay: 0.9}, {decay: 0.9}]"], "two EMAs are the same"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_cure(recipe, overrides, message) -> None:
+    with pytest.raises(UserError, match=message):
+        load_recipe(recipe, overrides)
+
+
+def test_all_mistakes_are_listed_at_once(recipe) -> None:
+    with pytest.raises(UserError) as caught:
+        load_recipe(recipe, ["train.num_step=1", "data.pth=x", "flow.noise=2"])
+    assert all(key in str(caught.value) for key in ("train.num_step", "data.pth", "flow.noise"))
+
+
+def test_a_recipe_that_is_not_there_is_told_its_nearest(tmp_path) -> None:
+    with pytest.raises(UserError, match="Did you mean `demo`"):
+        load_recipe("demos")
+    with pytest.raises(UserError, match="is a folder"):
+        load_recipe(tmp_path)
+    with pytest.raises(UserError, match="not valid YAML"):
+        load_recipe(_write(tmp_path / "broken.yaml", "a: [1,"))
+    with pytest.raises(UserError, match="must hold `key: value`"):
+        load_recipe(_write(tmp_path / "list.yaml", "- 1"))
+
+
+def test_the_schema_for_editors_is_up_to_date_and_knows_all_plug_ins() -> None:
+    schema = recipe_schema()
+    names = {part["properties"]["name"]["const"] for part in schema["properties"]["data"]["oneOf"]}
+    assert {"array", "image_folder", "packed", "digits"} <= names
+    stored = json.loads((recipe_folder() / "recipe.schema.json").read_text())
+    assert stored == json.loads(json.dumps(schema)), (
+        "run `rawdiff schema > recipes/recipe.schema.json`"
+    )
+
+
+def test_a_resolved_recipe_is_plain_yaml(recipe) -> None:
+    plain = load_recipe(recipe).plain()
+    assert Recipe.model_validate(yaml.safe_load(yaml.safe_dump(plain))).plain() == plain
