@@ -61,13 +61,18 @@ def draw_samples(
     shown = np.asarray(samples)[[index for _, row in rows for index in row]].astype(np.float32)
     if shown.ndim == 6:
         shown = shown[:, :, shown.shape[2] // 2]
-    colours = _is_rgb(shown, info)
-    shown = shown[:, : 3 if colours else MAX_CHANNELS]
+    grey, lines = _has_range(info), shown.ndim == 3
+    rgb = grey and not lines and shown.shape[1] == 3
+    shown = shown[:, :MAX_CHANNELS]
     limits = _limits(shown, info)
-    draw = _lines if shown.ndim == 3 else _panels
-    tiles = iter([draw(sample, limits, info, colours) for sample in shown])
+    tiles = iter(
+        [
+            _lines(sample, limits) if lines else _panels(sample, limits, grey=grey, rgb=rgb)
+            for sample in shown
+        ]
+    )
     pictures = [(name, [next(tiles) for _ in row]) for name, row in rows]
-    return _page(pictures, [] if _has_range(info) else _legend(info, limits, shown.ndim == 3))
+    return _page(pictures, [] if grey else _legend(info, limits, lines))
 
 
 def save_png(image: Image.Image, path: Path) -> None:
@@ -112,10 +117,6 @@ def _has_range(info: DataInfo) -> bool:
     return info.value_range is not None and all(map(math.isfinite, info.value_range))
 
 
-def _is_rgb(samples: Array, info: DataInfo) -> bool:
-    return samples.ndim > 3 and info.shape[0] == 3 and _has_range(info)
-
-
 def _limits(samples: Array, info: DataInfo) -> list[tuple[float, float]]:
     """For each channel the values drawn darkest and brightest, or lowest and highest."""
     if info.value_range is not None and _has_range(info):
@@ -148,14 +149,13 @@ def _coloured(values: Array, limits: tuple[float, float], *, grey: bool) -> Arra
 
 
 def _panels(
-    sample: Array, limits: list[tuple[float, float]], info: DataInfo, colours: bool
+    sample: Array, limits: list[tuple[float, float]], *, grey: bool, rgb: bool
 ) -> Image.Image:
     """Channels of a 2-D sample side by side; of a 3-D one below each other, with slices beside."""
-    grey = _has_range(info)
     channels = [
         _coloured(values, own, grey=grey) for values, own in zip(sample, limits, strict=True)
     ]
-    if colours:
+    if rgb:
         merged = np.stack([channel[..., 0] for channel in channels], axis=-1)
         merged[np.isnan(sample).any(axis=0)] = MISSING
         channels = [merged]
@@ -183,9 +183,7 @@ def _resized(pixels: Array, factor: float) -> Image.Image:
     return Image.fromarray(pixels).resize((width, height), resampling)
 
 
-def _lines(
-    sample: Array, limits: list[tuple[float, float]], info: DataInfo, colours: bool
-) -> Image.Image:
+def _lines(sample: Array, limits: list[tuple[float, float]]) -> Image.Image:
     """All channels of a 1-D sample as lines in one panel; a missing value breaks its line."""
     width, height = (4 * length for length in LINE_PANEL)  # drawn large, so that lines are smooth
     panel = Image.new("RGB", (width, height), (247, 247, 247))

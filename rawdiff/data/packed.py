@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import groupby
@@ -34,6 +35,7 @@ from rawdiff.plugins import load_plugin, plugin_name
 INDEX = "index.json"
 UNFINISHED_INDEX = "index.unfinished.json"
 CHUNK_BYTES, CHUNK_LENGTH = 4 << 20, 64  # what a worker reads at a time, at most
+MAX_SHARDS = 128  # each mapped file keeps one of the 1024 files that a process may have open
 
 
 def fingerprint(dataset: Dataset) -> str:
@@ -76,10 +78,8 @@ class PackedDataset(Dataset):
     def get_batch(self, indices: Sequence[int]) -> list[Sample]:
         """Samples that are views of the files: nothing is read before it is used."""
         places = np.asarray(indices, dtype=np.int64)
-        if (outside := (places < 0) | (places >= len(self))).any():
-            raise IndexError(f"There are {len(self)} samples, no {places[outside].tolist()}.")
         shards = np.searchsorted(self._ends, places, side="right")
-        rows = places - self._ends[shards]  # negative: they count from the shard's end
+        rows = places - self._ends[shards]  # from the shard's end: no place outside is a row
         arrays = self._arrays
         return [
             _sample(arrays[shard], row)
@@ -164,6 +164,7 @@ def pack(
 ) -> PackedDataset:
     """Read every sample of a dataset and write it to shards; damaged samples are left out.
 
+    Shards are larger than `shard_bytes` where there would be more than MAX_SHARDS of them.
     The same call again continues after the last finished shard, and writes anew those whose
     checksums differ. `progress` is told how many samples are done, of how many. Raises UserError
     if a sample cannot be read or is unlike the first, if the folder cannot be written, or if it
@@ -207,7 +208,7 @@ def _plan(source: Dataset, shard_bytes: int) -> Index:
         settings=source.model_dump(mode="json"),
         fingerprint=fingerprint(source),
         num_source_samples=len(source),
-        shard_length=max(shard_bytes // sample_bytes, 1),
+        shard_length=max(shard_bytes // sample_bytes, math.ceil(len(source) / MAX_SHARDS), 1),
         info=source.info,
         parts=parts,
     )

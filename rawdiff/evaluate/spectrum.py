@@ -44,7 +44,7 @@ def radial_spectrum(x: Tensor, setting: Setting) -> tuple[Tensor, Tensor]:
     values count as the channel's mean. P is float64, in squares of the channels' units.
     """
     sizes = x.shape[2:]
-    window = _window(sizes, _periodic(x.shape[1:], setting)).to(x.device)
+    window = _window(sizes, _periodic(x.shape[1:], setting)).to(x)
     mean = x.nanmean((0, *range(2, x.dim())), keepdim=True)
     power = torch.zeros(x.shape[1:], dtype=torch.float64, device=x.device)
     for part in torch.split(x, max(VALUES_AT_ONCE // x[0].numel(), 1)):

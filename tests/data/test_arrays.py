@@ -1,6 +1,7 @@
 """Arrays in every kind of file are the same samples, and every mistake is named with its cure."""
 
 import pickle
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,6 @@ import pytest
 import zarr
 from torch.utils.data import DataLoader
 
-from rawdiff.data import array_files
 from rawdiff.data.arrays import ArrayDataset, ArrayWriter
 from rawdiff.data.dataset import Array, DataInfo, collate
 from rawdiff.errors import UserError
@@ -18,7 +18,7 @@ from rawdiff.errors import UserError
 SUFFIXES = (".npz", ".zarr", ".zip", ".h5")
 X = np.random.default_rng(0).normal(size=(6, 2, 4, 5)).astype(np.float32)
 X[1, 0, 2] = np.nan
-PARTS = {
+PARTS: dict[str, Array] = {
     "x": X,
     "y": np.array([0, 2, 1, 1, 0, 2], dtype=np.uint8),
     "season": np.linspace(0, 1, 6),
@@ -120,7 +120,7 @@ def test_open_files_do_not_travel_to_other_processes(tmp_path: Path, suffix: str
     assert len(data) == 6  # opened here
     assert len(pickle.dumps(data)) < 2000
     assert pickle.loads(pickle.dumps(data)) == data
-    loader = DataLoader(data, num_workers=2, batch_size=None, collate_fn=lambda sample: sample.x)  # type: ignore[arg-type]
+    loader: Any = DataLoader(data, num_workers=2, batch_size=None, collate_fn=attrgetter("x"))  # type: ignore[arg-type]
     np.testing.assert_array_equal(np.stack(list(loader)), X)
 
 
@@ -222,7 +222,7 @@ def test_unknown_suffixes_and_missing_packages_have_a_cure(
         raise ImportError(name)
 
     path = save(tmp_path / "x.h5", PARTS)
-    monkeypatch.setattr(array_files.importlib, "import_module", missing)
+    monkeypatch.setattr("importlib.import_module", missing)
     with pytest.raises(UserError, match=r"pip install rawdiff\[arrays\]"):
         len(ArrayDataset(path=path))
 

@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 
 from rawdiff import plugins
+from rawdiff.data import packed as packed_module
 from rawdiff.data.dataset import Dataset, Sample, collate
 from rawdiff.data.packed import PackedDataset, find_packed, fingerprint, pack, packed_folder
 from rawdiff.errors import UserError
@@ -109,6 +110,7 @@ KILLED = """
 import sys, time
 from pathlib import Path
 from rawdiff import plugins
+from rawdiff.data import packed as packed_module
 from rawdiff.data import packed
 
 def progress(done, total):
@@ -125,7 +127,8 @@ packed.pack(source, Path(sys.argv[2]), shard_bytes=int(sys.argv[3]), progress=pr
 def test_pack_continues_after_a_kill(tree: Path, tmp_path: Path) -> None:
     for i in range(4):
         shutil.copy(tree / "ant" / "0.png", tree / "bee" / f"more{i}.png")
-    source, folder = images(tree), tmp_path / "packed"
+    source = images(tree)
+    folder = packed_folder(source, tmp_path)
     arguments = [str(tree), str(folder), str(4 * IMAGE_BYTES)]
     command = [sys.executable, "-c", KILLED, *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -218,7 +221,7 @@ def test_damaged_samples_are_left_out_and_listed(tree: Path, tmp_path: Path) -> 
     assert packed.index.damaged == (1, 4, 5, 6, 7)
     assert [shard.num_samples for shard in packed.index.shards] == [3, 0, 2]
     assert_equal(packed.get_batch(range(5)), expected)
-    with pytest.raises(UserError, match=r"1\.png"):
+    with pytest.raises(UserError, match=r"^\S*1\.png holds no whole image"):
         pack(images(tree), tmp_path / "strict", num_workers=1)
 
 
@@ -247,6 +250,14 @@ def test_a_full_disk_keeps_finished_shards(tree: Path, tmp_path: Path) -> None:
     pack(source, folder)
     assert (folder / "x-00000.bin").stat().st_ino == kept
     assert contents(folder) == contents(tmp_path / "whole")
+
+
+def test_many_samples_make_larger_shards_and_not_more(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packed_module, "MAX_SHARDS", 3)
+    packed = pack(images(tree), tmp_path / "packed", shard_bytes=1)
+    assert [shard.num_samples for shard in packed.index.shards] == [4, 4, 2]
 
 
 def test_find_packed_wants_exactly_these_settings(tree: Path, tmp_path: Path) -> None:

@@ -106,9 +106,10 @@ def test_an_image_of_the_right_size_is_left_alone() -> None:
 
 
 def test_the_crop_is_the_middle() -> None:
-    pixels = noise(10, 31)
-    cropped = np.asarray(center_crop(Image.fromarray(pixels), (10, 10)))
-    assert np.array_equal(cropped, pixels[:, 10:20])
+    wide, tall = noise(10, 31), noise(31, 10)
+    for pixels, middle in ((wide, wide[:, 10:20]), (tall, tall[10:20])):
+        cropped = np.asarray(center_crop(Image.fromarray(pixels), (10, 10)))
+        assert np.array_equal(cropped, middle)
 
 
 def test_large_images_are_halved_by_block_means_first() -> None:
