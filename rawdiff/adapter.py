@@ -41,7 +41,7 @@ class Adapter(Settings, ABC):
 
     @abstractmethod
     def unpatchify(self, patches: Tensor, shape: Sequence[int]) -> Tensor:
-        """Patches [B, N, P] to raw [B, *shape]; exactly undoes `patchify`."""
+        """Patches [B, N, P] to raw [B, *shape], for any C; exactly undoes `patchify`."""
 
 
 class GridAdapter(Adapter):

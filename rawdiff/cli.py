@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-import rawdiff
 from rawdiff import plugins, recipe_file, run
 from rawdiff.assemble import PACKED_FOLDER
 from rawdiff.check import check
@@ -21,6 +20,7 @@ from rawdiff.data.packed import fingerprint, pack
 from rawdiff.errors import UserError
 from rawdiff.evaluate import report as score_report
 from rawdiff.train.start import train
+from rawdiff.version import __version__
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -105,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="rawdiff",
         description="Train generative models on raw data: one plain Transformer, any modality.",
     )
-    parser.add_argument("--version", action="version", version=f"rawdiff {rawdiff.__version__}")
+    parser.add_argument("--version", action="version", version=f"rawdiff {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name: str, function: object, text: str) -> argparse.ArgumentParser:

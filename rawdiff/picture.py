@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from rawdiff.data.dataset import Array, DataInfo
 from rawdiff.errors import UserError
+from rawdiff.files import atomic
 
 Colour: TypeAlias = tuple[int, int, int]
 Line: TypeAlias = tuple[str, Colour]
@@ -77,10 +78,8 @@ def draw_samples(
 
 def save_png(image: Image.Image, path: Path) -> None:
     """Write a PNG file; it appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    image.save(partial, format="PNG")
-    partial.replace(path)
+    with atomic(path) as file:
+        image.save(file, format="PNG")
 
 
 def _check(samples: Array, labels: Sequence[int] | None) -> None:

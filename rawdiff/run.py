@@ -23,8 +23,9 @@ from rawdiff.conditions import (
     label_tensor,
     spread,
 )
-from rawdiff.data.dataset import collate
+from rawdiff.data.dataset import Batch, collate
 from rawdiff.data.loading import Subset
+from rawdiff.data.statistics import measure
 from rawdiff.errors import UserError
 from rawdiff.evaluate import report as score_report
 from rawdiff.evaluate.evaluator import Evaluator, Setting
@@ -253,12 +254,13 @@ def evaluate_run(
         context=conditions.context,
         progress=progress,
     )
-    statistics = model.sampler.patcher.statistics
-    setting = Setting(model.sampler.info, recipe.adapter, statistics.x.mean, statistics.x.std)
+    reference = _values(data.train, spread(recipe.evaluate.num_reference, len(data.train)))
+    moments = measure([reference]).x
+    setting = Setting(model.sampler.info, recipe.adapter, moments.mean, moments.std)
     scores = score_report.evaluate(
         generated,
-        _values(data.holdout, positions),
-        _values(data.train, spread(recipe.evaluate.num_reference, len(data.train))),
+        _values(data.holdout, positions).x.float(),
+        reference.x.float(),
         setting,
         _evaluators(recipe),
     )
@@ -266,9 +268,9 @@ def evaluate_run(
     return scores
 
 
-def _values(subset: Subset, positions: Sequence[int]) -> Tensor:
-    """Real samples [n, C, …], float32 in data units."""
-    return collate(subset.get_batch(positions), positions).x.float()
+def _values(subset: Subset, positions: Sequence[int]) -> Batch:
+    """Real samples, in data units."""
+    return collate(subset.get_batch(positions), positions)
 
 
 def export(

@@ -17,6 +17,7 @@ from rawdiff.data.array_files import OPENERS, Stored, open_array, unreadable
 from rawdiff.data.dataset import Array, DataInfo, Dataset, Sample
 from rawdiff.data.writer import Writer
 from rawdiff.errors import UserError
+from rawdiff.files import atomic, write_text
 
 
 class ArrayDataset(Dataset):
@@ -259,15 +260,13 @@ class ArrayWriter(Writer):
         first_index: int = 0,
         labels: Sequence[int] | None = None,
     ) -> list[Path]:
-        folder.mkdir(parents=True, exist_ok=True)
         arrays: dict[str, Any] = {"x": np.asarray(samples, dtype=np.float32)}
         if labels is not None:
             arrays["labels"] = np.asarray(labels, dtype=np.int64)
         archive, description = folder / f"samples-{first_index:06d}.npz", folder / "samples.json"
-        with (partial := folder / f".{archive.name}.partial").open("wb") as file:
+        with atomic(archive) as file:
             np.savez(file, **arrays)
-        partial.replace(archive)
         names = ("channels", "units", "coordinates", "class_names")
         content = {name: getattr(info, name) for name in names}
-        description.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        write_text(description, json.dumps(content, indent=2) + "\n")
         return [archive, description]

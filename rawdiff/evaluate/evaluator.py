@@ -14,7 +14,7 @@ from rawdiff.settings import Settings
 
 @dataclass(frozen=True)
 class Setting:
-    """What the samples are: names and units, how they are cut, mean and spread [C] of the data."""
+    """Names and units of samples, how they are cut; mean and spread [C] of the reference."""
 
     info: DataInfo
     adapter: Adapter

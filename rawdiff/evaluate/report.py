@@ -14,6 +14,7 @@ from torch import Tensor
 
 from rawdiff.errors import UserError
 from rawdiff.evaluate.evaluator import Evaluator, Setting
+from rawdiff.files import write_text
 
 GENERATED = "generated"
 ORACLE = "real held-out"
@@ -97,10 +98,7 @@ def _meaning(evaluator: Evaluator) -> str:
 
 def write(report: Report, path: Path) -> None:
     """Write the report as JSON; the file appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(asdict(report), indent=2, allow_nan=False) + "\n")
-    partial.replace(path)
+    write_text(path, json.dumps(asdict(report), indent=2, allow_nan=False) + "\n")
 
 
 def table(report: Report) -> Table:

@@ -25,7 +25,8 @@ from torch.distributed.checkpoint.state_dict_loader import load as dcp_load
 from torch.distributed.checkpoint.state_dict_saver import save as dcp_save
 
 from rawdiff.errors import UserError
-from rawdiff.train.folder import DESCRIPTION, RunFolder, write_atomically
+from rawdiff.files import write_text
+from rawdiff.train.folder import DESCRIPTION, RunFolder
 
 MANIFEST = "manifest.json"
 PREFIX = "step-"
@@ -142,7 +143,7 @@ def _write(folder: RunFolder, state: dict[str, Any], partial: Path, step: int) -
         file.name: {"bytes": file.stat().st_size, "sha256": _sha256(file)}
         for file in sorted(partial.iterdir())
     }
-    write_atomically(
+    write_text(
         partial / MANIFEST, json.dumps({"format": 1, "step": step, "files": files}, indent=1)
     )
     for file in partial.iterdir():

@@ -13,12 +13,12 @@ from typing import Any
 
 import torch
 
-import rawdiff
+from rawdiff.version import __version__
 
 
 def _commit() -> str | None:
     """The commit of a clone, with a plus where files differ from it; None for a wheel."""
-    folder = Path(rawdiff.__file__).parents[1]
+    folder = Path(__file__).parents[2]
     if not (folder / ".git").exists():
         return None
 
@@ -36,7 +36,7 @@ def _commit() -> str | None:
 def describe_environment() -> dict[str, Any]:
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
-        "rawdiff": rawdiff.__version__,
+        "rawdiff": __version__,
         "commit": _commit(),
         "python": platform.python_version(),
         "torch": torch.__version__,

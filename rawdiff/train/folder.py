@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,14 +75,3 @@ class RunFolder:
 
     def statistics(self) -> Statistics:
         return Statistics.load(self.path / "statistics.safetensors")
-
-
-def write_atomically(path: Path, content: str) -> None:
-    """The file is there whole, or as it was before."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)

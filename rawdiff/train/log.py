@@ -18,8 +18,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tensorboardX import SummaryWriter
 
 from rawdiff.errors import UserError
+from rawdiff.files import write_text
 from rawdiff.train.cost import Cost, peak_flops
-from rawdiff.train.folder import RunFolder, write_atomically
+from rawdiff.train.folder import RunFolder
 
 T = TypeVar("T")
 
@@ -35,7 +36,7 @@ def truncate_metrics(path: Path, step: int) -> None:
                 kept.append(line)
         except (ValueError, KeyError, TypeError):
             break  # a line that was cut short by a kill is the last one
-    write_atomically(path, "".join(f"{line}\n" for line in kept))
+    write_text(path, "".join(f"{line}\n" for line in kept))
 
 
 class Log:

@@ -23,6 +23,7 @@ from rawdiff.conditions import draw_conditions
 from rawdiff.data.loading import run_batches
 from rawdiff.data.patcher import Patcher
 from rawdiff.errors import UserError
+from rawdiff.files import write_text
 from rawdiff.precision import choose_device
 from rawdiff.recipe import Recipe
 from rawdiff.recipe_file import write_recipe
@@ -30,7 +31,7 @@ from rawdiff.sampling import Sampler, draw_all
 from rawdiff.train import checkpoint
 from rawdiff.train.cost import measure_cost
 from rawdiff.train.environment import environment_json
-from rawdiff.train.folder import RunFolder, write_atomically
+from rawdiff.train.folder import RunFolder
 from rawdiff.train.log import Log
 from rawdiff.train.loop import Loop
 from rawdiff.train.objective import Objective
@@ -162,8 +163,8 @@ def _prepare_folder(folder: RunFolder, recipe: Recipe, data: Data, *, continued:
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
         write_recipe(recipe, folder.path / "recipe.yaml")
-        write_atomically(folder.path / "data.json", describe_data(data))
-        write_atomically(folder.path / "environment.json", environment_json())
+        write_text(folder.path / "data.json", describe_data(data))
+        write_text(folder.path / "environment.json", environment_json())
     except OSError as error:
         raise UserError(f"The run folder {folder.path} cannot be written: {error}.") from error
 
