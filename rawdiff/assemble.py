@@ -34,8 +34,24 @@ class Data:
 
 
 def packed_or_raw(dataset: Dataset) -> Dataset:
-    """The copy that `rawdiff prepare` packed from exactly these settings, where there is one."""
-    return find_packed(dataset, PACKED_FOLDER) or dataset
+    """The copy that `rawdiff prepare` packed from exactly these settings, where there is one.
+
+    UserError if the source is there and has another number of samples than when it was packed.
+    """
+    packed = find_packed(dataset, PACKED_FOLDER)
+    if packed is None:
+        return dataset
+    try:
+        num_samples = len(dataset)
+    except UserError:
+        return packed  # the source is gone; the copy stands for it
+    if num_samples != packed.index.num_source_samples:
+        raise UserError(
+            f"{packed.path} was packed from {packed.index.num_source_samples} samples, but its "
+            f"source now has {num_samples}. Delete that folder, and run `rawdiff prepare` again "
+            "if the samples are to be packed anew."
+        )
+    return packed
 
 
 def open_data(recipe: Recipe) -> Data:

@@ -16,7 +16,7 @@ from rich.table import Table
 from rawdiff import plugins, recipe_file, run
 from rawdiff.assemble import PACKED_FOLDER
 from rawdiff.check import check
-from rawdiff.data.packed import fingerprint, pack
+from rawdiff.data.packed import pack, packed_folder
 from rawdiff.errors import UserError
 from rawdiff.evaluate import report as score_report
 from rawdiff.train.start import train
@@ -67,11 +67,13 @@ def _prepare(args: argparse.Namespace) -> None:
     recipe = recipe_file.load_recipe(args.recipe, args.overrides)
     for dataset in (recipe.data, recipe.holdout_data):
         if dataset is not None:
-            name = plugins.plugin_name("datasets", type(dataset))
-            target = PACKED_FOLDER / f"{name}-{fingerprint(dataset)}"
+            target = packed_folder(dataset, PACKED_FOLDER)
             with _bar("pack") as bar:
-                pack(dataset, target, num_workers=recipe.train.num_workers, progress=bar)
-            _say(f"{target} is packed; `rawdiff train` with this recipe reads it from now on.")
+                packed = pack(dataset, target, num_workers=recipe.train.num_workers, progress=bar)
+            damaged = len(packed.index.damaged)
+            left_out = f" ({damaged} damaged ones left out)" if damaged else ""
+            _say(f"{target} holds {len(packed):,} samples{left_out}.")
+            _say("`rawdiff train` with this recipe, given here, reads them from now on.")
 
 
 def _export(args: argparse.Namespace) -> None:

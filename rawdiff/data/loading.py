@@ -39,15 +39,19 @@ class Subset:
         return _load(self, [(place, place) for place in places], num_workers)
 
 
-class _Batches(torch_data.Dataset[Batch]):
+class _Batches(torch_data.Dataset[Batch | UserError]):
     """What a worker does: positions in the subset and places in the run to one collated batch."""
 
     def __init__(self, subset: Subset) -> None:
         self.subset = subset
 
-    def __getitem__(self, key: tuple[list[int], list[int]]) -> Batch:
+    def __getitem__(self, key: tuple[list[int], list[int]]) -> Batch | UserError:
+        """A user's mistake is handed over as it is: a worker would wrap it in a trace."""
         positions, places = key
-        return collate(self.subset.get_batch(positions), places)
+        try:
+            return collate(self.subset.get_batch(positions), places)
+        except UserError as error:
+            return error
 
 
 class _RunSampler(torch_data.Sampler[tuple[list[int], list[int]]]):
@@ -84,4 +88,7 @@ def _load(
         prefetch_factor=4 if num_workers else None,
         pin_memory=torch.cuda.is_available(),
     )
-    return iter(loader)
+    for batch in loader:
+        if isinstance(batch, UserError):
+            raise batch
+        yield batch
