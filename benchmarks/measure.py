@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import time
 from collections import defaultdict
@@ -15,7 +16,7 @@ import torch
 
 from rawdiff.train.environment import command_line, describe_environment
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(os.environ.get("OUT") or Path(__file__).parent / "results")
 FACTS = (
     "rawdiff",
     "commit",

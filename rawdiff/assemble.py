@@ -62,14 +62,18 @@ def open_data(recipe: Recipe) -> Data:
     if recipe.holdout is None:
         return Data(Subset(dataset, range(len(dataset))), None)
     if (held_out := recipe.holdout_data) is not None:
-        held_out = packed_or_raw(held_out)
+        try:
+            held_out = packed_or_raw(held_out)
+            num_held_out = len(held_out)
+        except UserError as error:
+            raise UserError(f"Held-out data (`holdout.data`): {error}") from error
         if held_out.info.shape != dataset.info.shape:
             raise UserError(
                 f"Held-out samples have shape {held_out.info.shape}, training samples "
                 f"{dataset.info.shape}. Give `holdout.data` the same size."
             )
         whole = Subset(dataset, range(len(dataset)))
-        return Data(whole, Subset(held_out, range(len(held_out))))
+        return Data(whole, Subset(held_out, range(num_held_out)))
     if len(dataset) < 2:
         raise UserError("`holdout.fraction` needs at least two samples in `data`.")
     fraction = recipe.holdout.fraction or 0.0

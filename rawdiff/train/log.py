@@ -101,6 +101,11 @@ class Log:
         self.data_seconds += time.perf_counter() - start
         return result
 
+    def advance(self, step: int) -> None:
+        """Move the bar, where there is one; costs nothing on the device."""
+        if self.bar and self.task is not None:
+            self.bar.update(self.task, completed=step)
+
     def write(self, step: int, metrics: dict[str, float]) -> None:
         """One line of the log: metrics of the window, speed and time left."""
         values = metrics | self._speed(step)

@@ -36,6 +36,7 @@ class Loop:
         with StopSignal() as stop:
             while state.step < train.num_steps and not stop:
                 self.train_step()
+                self.log.advance(state.step)
                 last = state.step == train.num_steps
                 if state.step % train.log_every == 0 or last:
                     self.write_log()

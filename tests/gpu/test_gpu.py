@@ -1,0 +1,59 @@
+"""What must hold on a GPU, too; skipped where there is none."""
+
+import numpy as np
+import pytest
+import torch
+from runs import metrics, small_recipe, write_arrays
+
+import rawdiff
+from rawdiff import philox
+from rawdiff.grid import Axis, PatchGrid
+from rawdiff.model.initialize import initialize
+from rawdiff.model.settings import ModelSettings
+from rawdiff.model.transformer import Interface, Transformer
+from rawdiff.recipe_file import load_recipe
+from rawdiff.train.start import train
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU")
+
+
+def test_random_bits_are_those_of_the_cpu() -> None:
+    index = torch.arange(5) + (1 << 33)
+    ours = philox.random_bits(3, philox.Stream.NOISE, index.cuda(), 1001)
+    assert torch.equal(ours.cpu(), philox.random_bits(3, philox.Stream.NOISE, index, 1001))
+    normals = philox.normal(3, philox.Stream.NOISE, index.cuda(), 1001).cpu()
+    assert torch.allclose(normals, philox.normal(3, philox.Stream.NOISE, index, 1001), atol=1e-5)
+
+
+def test_the_network_agrees_with_the_cpu() -> None:
+    grid = PatchGrid((Axis.regular("row", 8), Axis.regular("column", 8)))
+    settings = ModelSettings(width=128, depth=4, heads=4, in_context_len=4, in_context_start=1)
+    model = Transformer(settings, Interface(12, num_classes=3), grid)
+    initialize(model, seed=0)
+    torch.nn.init.normal_(model.last_layer.linear.weight, std=0.02)
+    z, t, label = torch.randn(4, 64, 12), torch.rand(4), torch.tensor([0, 1, 2, 3])
+    with torch.no_grad():
+        expected = model(z, t, label)
+        found = model.cuda()(z.cuda(), t.cuda(), label.cuda()).cpu()
+        with torch.autocast("cuda", torch.bfloat16):
+            rough = model(z.cuda(), t.cuda(), label.cuda())
+    assert float((found - expected).norm() / expected.norm()) < 1e-3
+    assert rough.dtype == torch.float32
+    assert float((rough.cpu() - expected).norm() / expected.norm()) < 3e-2
+
+
+def test_a_run_learns_and_goes_on_in_bfloat16(tmp_path) -> None:
+    grids = np.meshgrid(np.arange(16), np.arange(16))
+    phase = np.random.default_rng(0).random((64, 1, 1, 1)) * 6
+    x = np.sin(sum(grids) / 3 + phase).astype(np.float32)
+    x[:, :, :4, :4] = np.nan
+    recipe = small_recipe(
+        tmp_path, write_arrays(tmp_path, x=x), [4, 4], train={"device": "cuda", "num_steps": 200}
+    )
+    train(load_recipe(recipe, ["train.num_steps=100"]), report=lambda text: None)
+    run = train(load_recipe(recipe), report=lambda text: None)
+    losses = [line["loss"] for line in metrics(run.path)]
+    assert len(losses) == 200
+    assert np.mean(losses[-20:]) < 0.6 * np.mean(losses[:3])
+    samples = rawdiff.load(run.path).sample(4)
+    assert samples.isnan().sum() == 4 * 16

@@ -1,0 +1,42 @@
+"""The first result of a newcomer: digits that can be read, in the row of their label."""
+
+import json
+
+import pytest
+from digits import recognized
+from PIL import Image
+from runs import metrics
+
+from rawdiff.cli import main
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """The demo with fewer steps."""
+    run = tmp_path_factory.mktemp("demo") / "run"
+    command = ["train", "demo", f"run_dir={run}", "train.num_steps=240", "train.picture_every=240"]
+    assert main(command) == 0
+    return run
+
+
+def test_guided_digits_are_read_as_their_label(demo) -> None:
+    shares = recognized(str(demo), num_samples=500)
+    assert shares["real held-out"] > 0.97
+    assert shares["generated"] >= 0.97
+
+
+def test_a_run_leaves_all_that_a_newcomer_looks_for(demo) -> None:
+    assert main(["sample", str(demo)]) == 0
+    assert main(["eval", str(demo), "evaluate.num_samples=100"]) == 0
+    lines = metrics(demo)
+    assert lines[-1]["step"] == 240
+    assert lines[-1]["samples"] == 240 * 128
+    assert lines[-1]["loss"] < 0.5 * lines[0]["loss"]
+    assert any(name.startswith("loss/t_") for name in lines[-1])
+    assert list((demo / "tensorboard").iterdir())
+    assert json.loads((demo / "environment.json").read_text())["torch"]
+    picture = Image.open(demo / "samples" / "picture.png")
+    assert picture.width > 600
+    assert picture.height > 600  # ten rows of digits
+    scores = json.loads((demo / "scores.json").read_text())["scores"]
+    assert all(score.keys() == {"generated", "real held-out"} for score in scores.values())
