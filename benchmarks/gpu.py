@@ -1,8 +1,8 @@
 """Everything for a GPU machine in one command: python benchmarks/gpu.py
 
 Runs the GPU tests and the benchmarks, writes their JSON to results/ (or to the folder in the
-environment variable OUT), and prints a short table last. rawdiff must be installed there, so that its
-plug-ins are found (`pip install .`, or the wheel that `pip wheel --no-deps .` makes elsewhere).
+environment variable OUT), and prints a short table last. rawdiff must be installed there, so that
+its plug-ins are found: `pip install .`, or the wheel that `pip wheel --no-deps .` makes elsewhere.
 """
 
 from __future__ import annotations

@@ -1,12 +1,15 @@
-"""Files that are there whole, or as they were before."""
+"""Files that are there whole, or as they were before; folders that one process has to itself."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+from rawdiff.errors import UserError
 
 
 @contextmanager
@@ -30,3 +33,24 @@ def atomic(path: Path) -> Iterator[BinaryIO]:
 def write_text(path: Path, content: str) -> None:
     with atomic(path) as file:
         file.write(content.encode("utf-8"))
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder for this process alone; the lock goes with the process, however it ends.
+
+    Raises UserError if another process holds it.
+    """
+    try:
+        file = (folder / ".lock").open("w")
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written: {error}.") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                f"Another process works in {folder}. Wait for it or stop it, or choose another "
+                "`run_dir`."
+            ) from error
+        yield

@@ -9,7 +9,7 @@ import torch
 
 from rawdiff.errors import UserError
 
-Device: TypeAlias = Literal["auto", "cpu", "cuda", "mps"]
+Device: TypeAlias = Literal["auto", "cpu", "cuda"]
 Precision: TypeAlias = Literal["auto", "float32", "bfloat16"]
 
 
@@ -17,11 +17,7 @@ def choose_device(device: Device) -> torch.device:
     """The device asked for; `auto` takes a GPU where there is one. UserError if it is not there."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if not {
-        "cpu": True,
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-    }[device]:
+    if device == "cuda" and not torch.cuda.is_available():
         raise UserError(
             f"`train.device: {device}` was asked for, but torch {torch.__version__} finds none. "
             "Write `auto`, or install the build of torch for this machine."

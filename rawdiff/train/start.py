@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ from rawdiff.conditions import draw_conditions
 from rawdiff.data.loading import run_batches
 from rawdiff.data.patcher import Patcher
 from rawdiff.errors import UserError
-from rawdiff.files import write_text
+from rawdiff.files import locked, write_text
 from rawdiff.precision import choose_device
 from rawdiff.recipe import Recipe
 from rawdiff.recipe_file import write_recipe
@@ -66,18 +67,33 @@ def train(recipe: Recipe, report: Report = print) -> RunFolder:
         raise UserError(
             "Training on several processes is not there yet: start it as one, without torchrun."
         )
-    folder = RunFolder(recipe.run_dir)
-    found = _require_same_run(folder, recipe, report)
-    data = open_data(recipe)
-    _prepare_folder(folder, recipe, data, continued=found is not None)
-    state, patcher = _make_state(folder, recipe, data, found, report)
-    if found is not None:
-        state.load_state_dict(checkpoint.load(found, state.state_dict()))
-        report(f"Continues {folder.path} after step {state.step}.")
-    if state.step >= recipe.train.num_steps:
-        report(f"{folder.path} is finished: raise `train.num_steps` to go on.")
-        return folder
-    _run(folder, state, patcher, data)
+    folder = _make_folder(recipe.run_dir)
+    with locked(folder.path):
+        found = _require_same_run(folder, recipe, report)
+        data = open_data(recipe)
+        _describe_run(folder, recipe, data, continued=found is not None)
+        state, patcher = _make_state(folder, recipe, data, found, report)
+        if found is not None:
+            state.load_state_dict(checkpoint.load(found, state.state_dict()))
+            report(f"Continues {folder.path} after step {state.step}.")
+        if state.step >= recipe.train.num_steps:
+            report(f"{folder.path} is finished: raise `train.num_steps` to go on.")
+        else:
+            _run(folder, state, patcher, data)
+    return folder
+
+
+def _make_folder(path: Path) -> RunFolder:
+    """The run's folder, made if need be. UserError if it cannot hold a run."""
+    folder = RunFolder(path.expanduser())
+    if folder.path.exists() and not folder.path.is_dir():
+        raise UserError(f"`run_dir: {path}` is a file; give a folder.")
+    if folder.is_export:
+        raise UserError(f"{path} is an export; choose another `run_dir`.")
+    try:
+        folder.path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"The run folder {path} cannot be made: {error}.") from error
     return folder
 
 
@@ -108,10 +124,6 @@ def _require_same_run(
     folder: RunFolder, recipe: Recipe, report: Report
 ) -> checkpoint.Checkpoint | None:
     """The checkpoint to continue from, or None to begin; UserError if the recipe is another."""
-    if folder.path.exists() and not folder.path.is_dir():
-        raise UserError(f"`run_dir: {folder.path}` is a file; give a folder.")
-    if folder.is_export:
-        raise UserError(f"{folder.path} is an export; choose another `run_dir`.")
     found = checkpoint.find_checkpoint(folder, None, report)
     if found is None:
         if (folder.path / "recipe.yaml").is_file():
@@ -153,7 +165,7 @@ def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _prepare_folder(folder: RunFolder, recipe: Recipe, data: Data, *, continued: bool) -> None:
+def _describe_run(folder: RunFolder, recipe: Recipe, data: Data, *, continued: bool) -> None:
     """Write what describes the run; UserError if it continues on other data."""
     if continued and (before := folder.num_train_samples()) != len(data.train):
         raise UserError(
@@ -161,7 +173,6 @@ def _prepare_folder(folder: RunFolder, recipe: Recipe, data: Data, *, continued:
             "Restore the data, or choose another `run_dir`."
         )
     try:
-        folder.path.mkdir(parents=True, exist_ok=True)
         write_recipe(recipe, folder.path / "recipe.yaml")
         write_text(folder.path / "data.json", describe_data(data))
         write_text(folder.path / "environment.json", environment_json())

@@ -11,6 +11,7 @@ from PIL import Image
 from runs import checkpoint_tensors, metrics, rawdiff, small_recipe, write_arrays
 
 from rawdiff.cli import main
+from rawdiff.files import locked
 
 
 @pytest.fixture
@@ -139,6 +140,12 @@ def test_data_that_changed_are_refused(recipe, run, capsys) -> None:
     write_arrays(recipe.parent, x=x)
     text = failure(capsys, "train", recipe, "train.num_steps=12")
     assert "was trained on 16 samples, but `data` now has 24" in text
+
+
+def test_two_processes_cannot_train_in_one_folder(recipe, run, capsys) -> None:
+    with locked(run):
+        assert "Another process" in failure(capsys, "train", recipe, "train.num_steps=12")
+    assert main(["train", str(recipe), "train.num_steps=12"]) == 0
 
 
 def test_a_full_disk_loses_no_good_checkpoint(recipe, run) -> None:
