@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import statistics
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -14,8 +15,9 @@ from typing import Any
 
 import torch
 
-from rawdiff.train.environment import command_line, describe_environment
+from rawdiff.train.environment import describe_environment
 
+ROOT = Path(__file__).parents[1]
 RESULTS = Path(os.environ.get("OUT") or Path(__file__).parent / "results")
 FACTS = (
     "rawdiff",
@@ -66,7 +68,9 @@ def write_result(name: str, result: dict[str, Any]) -> Path:
     facts = {key: environment[key] for key in FACTS} | {"cpu": _cpu_name()}
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
-    content = {"command": f"python {command_line()}", "environment": facts, **result}
+    script = Path(sys.argv[0]).resolve().relative_to(ROOT)
+    command = " ".join(["python", str(script), *sys.argv[1:]])
+    content = {"command": command, "environment": facts, **result}
     path.write_text(json.dumps(content, indent=1) + "\n")
     return path
 

@@ -1,6 +1,6 @@
 """Where the time of a training step goes: python benchmarks/train_step.py [--device cuda]
 
-The parts of the very loop of `rawdiff train`, timed one by one: width 256, depth 4, 4 heads,
+The steps of the loop of `rawdiff train`, timed one by one: width 256, depth 4, 4 heads,
 64 x 64 RGB, patches of 8, bottleneck 64, 8 in-context patches, batch 32, two EMAs.
 """
 
@@ -17,6 +17,7 @@ from measure import Parts, write_result
 
 from rawdiff.assemble import make_network, make_patcher, materialize, open_data, take_statistics
 from rawdiff.data.loading import run_batches
+from rawdiff.model.initialize import initialize
 from rawdiff.precision import choose_device
 from rawdiff.recipe import Recipe
 from rawdiff.train.cost import measure_cost
@@ -62,10 +63,13 @@ def recipe(folder: Path, device: str) -> Recipe:
 def measure(settings: Recipe, num_steps: int) -> dict[str, Any]:
     device = choose_device(settings.train.device)
     data = open_data(settings)
-    patcher = make_patcher(settings, data.train.info, take_statistics(settings, data.train))
+    statistics = take_statistics(settings, data.train)
+    patcher = make_patcher(settings, data.train.info, statistics, device)
     network = make_network(settings, data.train.info, patcher)
     cost = measure_cost(network)
-    state = TrainState(settings, materialize(network, device, settings.seed))
+    network = materialize(network, device)
+    initialize(network, settings.seed)
+    state = TrainState(settings, network)
     objective = Objective(settings, patcher, data.train, device)
     batches = run_batches(data.train, seed=0, batch_size=32, start=0, num_workers=0)
 
@@ -78,8 +82,8 @@ def measure(settings: Recipe, num_steps: int) -> dict[str, Any]:
             with parts.time("data"):
                 batch = next(batches)
             with parts.time("patches"):
+                weight = objective.weight(batch)
                 prepared = objective.prepare(batch)
-                weight = objective.weight([prepared])
             with parts.time("noise"):
                 noised = objective.add_noise(prepared)
             with parts.time("forward"):

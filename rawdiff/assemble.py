@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from rawdiff.data.dataset import DataInfo, Dataset
+from rawdiff.data.dataset import DataInfo, Dataset, Sample
 from rawdiff.data.loading import Subset
 from rawdiff.data.order import split
 from rawdiff.data.packed import find_packed
@@ -18,11 +18,11 @@ from rawdiff.data.patcher import Patcher
 from rawdiff.data.statistics import Moments, Statistics, fixed, measure
 from rawdiff.errors import UserError
 from rawdiff.grid import PatchGrid
-from rawdiff.model.initialize import initialize
 from rawdiff.model.transformer import Interface, Transformer
 from rawdiff.recipe import Recipe
 
 PACKED_FOLDER = Path("packed")
+BYTES_AT_ONCE = 2**26  # of samples, while statistics are taken
 
 
 @dataclass(frozen=True)
@@ -67,11 +67,7 @@ def open_data(recipe: Recipe) -> Data:
             num_held_out = len(held_out)
         except UserError as error:
             raise UserError(f"Held-out data (`holdout.data`): {error}") from error
-        if held_out.info.shape != dataset.info.shape:
-            raise UserError(
-                f"Held-out samples have shape {held_out.info.shape}, training samples "
-                f"{dataset.info.shape}. Give `holdout.data` the same size."
-            )
+        _require_same_kind(dataset.info, held_out.info)
         whole = Subset(dataset, range(len(dataset)))
         return Data(whole, Subset(held_out, range(num_held_out)))
     if len(dataset) < 2:
@@ -81,9 +77,26 @@ def open_data(recipe: Recipe) -> Data:
     return Data(Subset(dataset, train), Subset(dataset, rest))
 
 
+def _require_same_kind(train: DataInfo, held_out: DataInfo) -> None:
+    """UserError unless samples mean the same in both; the held-out may lack the last classes."""
+    classes = train.class_names[: len(held_out.class_names)]
+    expected = dataclasses.replace(train, class_names=classes)
+    for name in ("shape", "channels", "class_names", "scalar_names", "num_context_channels"):
+        if (found := getattr(held_out, name)) != (there := getattr(expected, name)):
+            raise UserError(
+                f"Held-out data differ from training data in {name}: {found} instead of {there}. "
+                "Give `holdout.data` samples of the same kind."
+            )
+
+
 def patch_grid(recipe: Recipe, info: DataInfo) -> PatchGrid:
     """Where the patches of such samples lie. UserError where they cannot be cut."""
     return PatchGrid(recipe.adapter.axes(info.shape, info.coordinates))
+
+
+def sample_bytes(sample: Sample) -> int:
+    """Of its values and context in memory."""
+    return sample.x.nbytes + (0 if sample.context is None else sample.context.nbytes)
 
 
 def take_statistics(recipe: Recipe, train: Subset) -> Statistics:
@@ -95,20 +108,23 @@ def take_statistics(recipe: Recipe, train: Subset) -> Statistics:
     settings, info = recipe.standardization, train.info
     mean = 0.0 if settings.mean is None else settings.mean
     std = 1.0 if settings.std is None else settings.std
+    sample = train.get_batch([0])[0]
     if settings.mode != "statistics":
-        sample = train.get_batch([0])[0]
         known_kinds = sample.context is None and sample.scalars is None
         if known_kinds and sample.x.dtype.kind in "iu":
             return fixed(mean, std, info.shape)
-    measured = measure(train.batches(256, recipe.train.num_workers))
+    size = max(1, min(256, BYTES_AT_ONCE // max(sample_bytes(sample), 1)))
+    measured = measure(train.batches(size, recipe.train.num_workers))
     if settings.mode == "statistics":
         return measured
     channels = torch.ones(info.shape[0])
     return dataclasses.replace(measured, x=Moments(mean * channels, std * channels))
 
 
-def make_patcher(recipe: Recipe, info: DataInfo, statistics: Statistics) -> Patcher:
-    return Patcher(recipe.adapter, statistics, patch_grid(recipe, info))
+def make_patcher(
+    recipe: Recipe, info: DataInfo, statistics: Statistics, device: torch.device
+) -> Patcher:
+    return Patcher(recipe.adapter, statistics.to(device), patch_grid(recipe, info))
 
 
 def make_network(recipe: Recipe, info: DataInfo, patcher: Patcher) -> Transformer:
@@ -123,10 +139,12 @@ def make_network(recipe: Recipe, info: DataInfo, patcher: Patcher) -> Transforme
         return Transformer(recipe.model, interface, patcher.grid)
 
 
-def materialize(network: Transformer, device: torch.device, seed: int) -> Transformer:
-    """Give a network its memory, its first weights and its tables."""
+def materialize(network: Transformer, device: torch.device) -> Transformer:
+    """Give a network its memory and its tables; its weights are NaN until they are filled."""
     network = network.to_empty(device=device)
-    initialize(network, seed)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.fill_(torch.nan)
     network.place(network.grid.positions(), network.grid.periods)
     return network
 
@@ -137,10 +155,26 @@ def describe_data(data: Data) -> str:
     return json.dumps(facts, indent=1)
 
 
-def read_description(text: str) -> tuple[DataInfo, int]:
-    """The info and the number of training samples that `describe_data` wrote."""
+def require_same_data(before: str, now: str, run: Path) -> None:
+    """UserError unless both descriptions agree; says what differs."""
+    old, new = json.loads(before), json.loads(now)
+    changes = [
+        f"{key}: {old.get(key)!s:.100} there, {new.get(key)!s:.100} now"
+        for key in new
+        if old.get(key) != new[key]
+    ]
+    if changes:
+        lines = "\n".join(f"  - {change}" for change in changes)
+        raise UserError(
+            f"{run} was trained on other data than `data` holds now:\n{lines}\n"
+            "Restore the data, or choose another `run_dir`."
+        )
+
+
+def read_description(text: str) -> DataInfo:
+    """The info that `describe_data` wrote."""
     values: dict[str, Any] = json.loads(text)
-    num_train_samples = values.pop("num_train_samples")
+    del values["num_train_samples"]
     lists = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
     coordinates = {name: tuple(value) for name, value in values["coordinates"].items()}
-    return DataInfo(**(values | lists | {"coordinates": coordinates})), num_train_samples
+    return DataInfo(**(values | lists | {"coordinates": coordinates}))

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rawdiff.assemble import make_network, make_patcher, open_data, patch_grid
+from rawdiff.assemble import make_network, make_patcher, open_data, packed_or_raw, patch_grid
 from rawdiff.conditions import spread
 from rawdiff.data.dataset import DataInfo, Sample, collate
 from rawdiff.data.patcher import Patcher
@@ -41,7 +41,7 @@ def check(recipe: Recipe) -> list[Row]:
     """
     rows, info, statistics = _look_at_data(recipe)
     grid = patch_grid(recipe, info)
-    patcher = make_patcher(recipe, info, statistics)
+    patcher = make_patcher(recipe, info, statistics, torch.device("cpu"))
     network = make_network(recipe, info, patcher)
     cost = measure_cost(network)
     extra = f" + {patcher.extra_dim} known" if patcher.extra_dim else ""
@@ -58,11 +58,12 @@ def check(recipe: Recipe) -> list[Row]:
 
 def _look_at_data(recipe: Recipe) -> tuple[list[Row], DataInfo, Statistics]:
     try:
-        data = open_data(recipe)
+        len(packed_or_raw(recipe.data))
     except UserError as error:
         info = recipe.data.info  # raises in turn if the recipe alone does not say
         text = f"not there, so only the recipe was checked: {error}"
         return [Row("data", text)], info, fixed(0.0, 1.0, info.shape)
+    data = open_data(recipe)
     info = data.train.info
     positions = spread(NUM_SAMPLES_READ, len(data.train))
     start = time.perf_counter()

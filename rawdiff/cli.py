@@ -40,15 +40,13 @@ def _train(args: argparse.Namespace) -> None:
 def _sample(args: argparse.Namespace) -> None:
     with _bar("sample") as bar:
         run.sample_run(
-            args.run, args.overrides, out=args.out, step=args.step, report=_say, progress=bar
+            args.run, args.overrides, out=args.out, step=args.step, say=_say, progress=bar
         )
 
 
 def _eval(args: argparse.Namespace) -> None:
     with _bar("sample") as bar:
-        scores = run.evaluate_run(
-            args.run, args.overrides, step=args.step, report=_say, progress=bar
-        )
+        scores = run.evaluate_run(args.run, args.overrides, step=args.step, say=_say, progress=bar)
     console.print(score_report.table(scores))
     _say(f"Scores: {Path(args.run) / 'scores.json'}")
 
@@ -77,7 +75,7 @@ def _prepare(args: argparse.Namespace) -> None:
 
 
 def _export(args: argparse.Namespace) -> None:
-    run.export(args.run, args.out, weights=args.weights, step=args.step, report=_say)
+    run.export(args.run, args.out, weights=args.weights, step=args.step, say=_say)
 
 
 def _list(args: argparse.Namespace) -> None:

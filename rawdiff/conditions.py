@@ -9,7 +9,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from rawdiff.data.dataset import DataInfo, collate
+from rawdiff.data.dataset import Batch, DataInfo, collate
 from rawdiff.data.loading import Subset
 from rawdiff.errors import UserError
 
@@ -41,13 +41,14 @@ def spread(num: int, length: int) -> list[int]:
     return [i * length // num for i in range(num)]
 
 
-def conditions_of(subset: Subset, positions: Sequence[int]) -> Conditions:
-    """The conditions of real samples."""
-    batch = collate(subset.get_batch(positions), positions)
-    return Conditions(batch.label, batch.scalars, batch.context)
+def real_batch(subset: Subset, positions: Sequence[int]) -> Batch:
+    """Real samples, in data units."""
+    return collate(subset.get_batch(positions), positions)
 
 
-def turns(num_samples: int, num_classes: int, labels: Sequence[int] | None) -> Tensor | None:
+def labels_in_turn(
+    num_samples: int, num_classes: int, labels: Sequence[int] | None
+) -> Tensor | None:
     """Labels [n] that take turns: those given, or all classes. None without classes."""
     if not num_classes:
         return None
@@ -86,11 +87,11 @@ def draw_conditions(
 
     `real` opens the data; it is called only if they are needed.
     """
-    label = turns(num_samples, info.num_classes, labels)
+    label = labels_in_turn(num_samples, info.num_classes, labels)
     if not info.scalar_names and not info.num_context_channels:
         return Conditions(label)
     subset = real()
     positions = spread(num_samples, len(subset))
     positions = [positions[i % len(positions)] for i in range(num_samples)]
-    own = conditions_of(subset, positions)
+    own = real_batch(subset, positions)
     return Conditions(label, own.scalars, own.context)

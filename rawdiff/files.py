@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,18 +16,24 @@ from rawdiff.errors import UserError
 def atomic(path: Path) -> Iterator[BinaryIO]:
     """Write to a file beside it, which takes its name when all is on the disk.
 
-    Left by an exception, `path` stays as it was and nothing is left over.
+    Left by an exception, `path` stays as it was and nothing is left over. Raises UserError where
+    the system refuses to write.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written: {error}. Free some space, or mend the rights of its folder."
+        ) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 def write_text(path: Path, content: str) -> None:

@@ -35,10 +35,11 @@ class Axis:
             raise UserError(f"Axis `{self.name}` has no patches.")
         if not all(math.isfinite(position) for position in self.positions):
             raise UserError(f"Axis `{self.name}` has a position that is not finite.")
-        if self.period is not None and self.period < max(self.positions) - min(self.positions):
+        span = max(self.positions) - min(self.positions)
+        if self.period is not None and self.period <= span:
             raise UserError(
-                f"Axis `{self.name}` has period {self.period} but its positions span "
-                f"{max(self.positions) - min(self.positions)}: give the period in patches."
+                f"Axis `{self.name}` has period {self.period}, but its positions span {span}: "
+                "first and last patch would be one. Give the period in patches, longer than that."
             )
 
     @classmethod

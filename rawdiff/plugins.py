@@ -8,6 +8,8 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal, get_args
 
+from pydantic import BaseModel, BeforeValidator, PlainSerializer, ValidationError
+
 from rawdiff.errors import UserError
 
 Kind = Literal["adapters", "datasets", "evaluators", "writers"]
@@ -82,4 +84,33 @@ def plugin_name(kind: Kind, target: type) -> str:
     raise UserError(
         f"{value} is not registered in the entry-point group rawdiff.{kind}. Add it to the "
         "pyproject.toml of its package and install that package, so that a run can be loaded again."
+    )
+
+
+def build_plugin(kind: Kind, section: Any) -> Any:
+    """`{name: grid, patch_size: [4]}` to the settings object of that plug-in; so is a bare name."""
+    if isinstance(section, str):
+        section = {"name": section}
+    if not isinstance(section, dict):
+        return section
+    if "name" not in section:
+        raise ValueError(f"`name:` is missing; it says which of the {kind} is meant")
+    keys = {key: value for key, value in section.items() if key != "name"}
+    try:
+        return load_plugin(kind, section["name"])(**keys)
+    except ValidationError as error:
+        found = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise ValueError(f"{section['name']}: {'; '.join(found)}") from error
+
+
+def plugin_section(kind: Kind, plugin: BaseModel) -> dict[str, Any]:
+    """The inverse of `build_plugin`, as plain data for YAML and JSON."""
+    return {"name": plugin_name(kind, type(plugin)), **plugin.model_dump(mode="json")}
+
+
+def plugin_field(kind: Kind) -> tuple[BeforeValidator, PlainSerializer]:
+    """What makes a field of settings hold a plug-in: `Annotated[Adapter, *plugin_field(…)]`."""
+    return (
+        BeforeValidator(lambda section: build_plugin(kind, section)),
+        PlainSerializer(lambda plugin: plugin and plugin_section(kind, plugin)),
     )

@@ -5,32 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
+from pydantic import Field, model_validator
 
 from rawdiff.adapter import Adapter
 from rawdiff.data.dataset import Dataset
 from rawdiff.data.statistics import StandardizationSettings
 from rawdiff.flow.settings import FlowSettings
 from rawdiff.model.settings import ModelSettings
-from rawdiff.plugins import Kind, load_plugin, plugin_name
+from rawdiff.plugins import build_plugin, plugin_field, plugin_section
 from rawdiff.precision import Device, Precision
 from rawdiff.sampling import SampleSettings
 from rawdiff.settings import Settings
-
-
-def build_plugin(kind: Kind, section: Any) -> Any:
-    """`{name: grid, patch_size: [4]}` to the settings object of that plug-in."""
-    if not isinstance(section, dict):
-        return section
-    if "name" not in section:
-        raise ValueError(f"`name:` is missing; it says which of the {kind} is meant")
-    keys = {key: value for key, value in section.items() if key != "name"}
-    return load_plugin(kind, section["name"])(**keys)
-
-
-def plugin_section(kind: Kind, plugin: Settings) -> dict[str, Any]:
-    """The inverse of `build_plugin`, as plain data for YAML and JSON."""
-    return {"name": plugin_name(kind, type(plugin)), **plugin.model_dump(mode="json")}
 
 
 class HoldoutSettings(Settings):
@@ -134,21 +119,14 @@ class EvaluateSettings(Settings):
     evaluators: dict[str, dict[str, Any]] | None = None
 
 
-def _plugin_field(kind: Kind) -> tuple[BeforeValidator, PlainSerializer]:
-    return (
-        BeforeValidator(lambda section: build_plugin(kind, section)),
-        PlainSerializer(lambda plugin: plugin_section(kind, plugin)),
-    )
-
-
 class Recipe(Settings):
     """A whole run. `rawdiff train` writes the resolved recipe, defaults included, into the run."""
 
     run_dir: Path
     seed: int = Field(default=0, ge=0, lt=2**63)
-    data: Annotated[Dataset, *_plugin_field("datasets")]
+    data: Annotated[Dataset, *plugin_field("datasets")]
     holdout: HoldoutSettings | None = None
-    adapter: Annotated[Adapter, *_plugin_field("adapters")]
+    adapter: Annotated[Adapter, *plugin_field("adapters")]
     standardization: StandardizationSettings = StandardizationSettings()
     model: ModelSettings = ModelSettings()
     flow: FlowSettings = FlowSettings()

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from rawdiff.adapter import Adapter
 from rawdiff.data.dataset import Dataset
 from rawdiff.errors import UserError
+from rawdiff.files import write_text
 from rawdiff.plugins import Kind, load_plugin, plugins
 from rawdiff.recipe import Recipe
 
@@ -40,12 +41,12 @@ def find_recipe(name: str | Path, relative_to: Path | None = None) -> Path:
     for candidate in candidates:
         if candidate.is_file():
             return candidate
-        if candidate.is_dir():
-            raise UserError(f"{candidate} is a folder; give the recipe's YAML file.")
     built_in = built_in_recipes()
     # `recipes/demo.yaml` names a built-in recipe from an installed wheel, too.
     if path.stem in built_in and path.parent in (Path(), Path("recipes")):
         return built_in[path.stem]
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; give the recipe's YAML file.")
     near = difflib.get_close_matches(path.stem, built_in, n=1, cutoff=0.5)
     hint = f" Did you mean `{near[0]}`?" if near else ""
     raise UserError(
@@ -188,7 +189,7 @@ def _fields(root: type[BaseModel], location: tuple[int | str, ...]) -> list[str]
 
 
 def write_recipe(recipe: Recipe, path: Path) -> None:
-    path.write_text(yaml.safe_dump(recipe.plain(), sort_keys=False), encoding="utf-8")
+    write_text(path, yaml.safe_dump(recipe.plain(), sort_keys=False))
 
 
 def read_recipe(path: Path) -> Recipe:

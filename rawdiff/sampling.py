@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import torch
 from pydantic import Field, model_validator
@@ -14,10 +14,13 @@ from rawdiff import philox
 from rawdiff.conditions import Conditions
 from rawdiff.data.dataset import DataInfo
 from rawdiff.data.patcher import Patcher
+from rawdiff.data.writer import Writer
+from rawdiff.errors import UserError
 from rawdiff.flow.guidance import LabelVelocity, guided
 from rawdiff.flow.prediction import v_from, x_from
 from rawdiff.flow.settings import FlowSettings
 from rawdiff.flow.solvers import SOLVERS, SolverName, time_grid
+from rawdiff.plugins import plugin_field
 from rawdiff.precision import Precision, autocast
 from rawdiff.settings import Settings
 
@@ -36,12 +39,12 @@ class SampleSettings(Settings):
     num_steps: int = Field(default=50, ge=1)
     cfg_scale: float = Field(default=1.0, ge=0)
     cfg_interval: tuple[float, float] = (0.1, 1.0)
-    t_eps: float = Field(default=0.05, gt=0, lt=1)
+    t_eps: float = Field(default=1e-3, gt=0, lt=1)
     weights: str | None = None
     num_samples: int = Field(default=64, ge=1)
     batch_size: int = Field(default=64, ge=1)
     labels: tuple[int, ...] | None = Field(default=None, min_length=1)
-    writer: str | None = None
+    writer: Annotated[Writer | None, *plugin_field("writers")] = None
 
     @model_validator(mode="after")
     def _agree(self) -> SampleSettings:
@@ -85,6 +88,10 @@ class Sampler:
         """
         z, t = self.patcher.adapter.patchify(z_t.to(self.device).float()), t.to(self.device)
         known = None if self.patcher.all_known else ~z.isnan()
+        if known is None and bool(z.isnan().any()):
+            raise UserError(
+                "z_t has missing values (NaN), but this model was trained on data without any."
+            )
         z = z if known is None else z.nan_to_num(0.0)
         output = self._bind(conditions.to(self.device), known)(z, t, conditions.label)
         return self.patcher.raw(x_from(output, self.flow.prediction, z, t, self.flow.t_eps))

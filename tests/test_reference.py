@@ -40,7 +40,7 @@ def test_loss_agrees_with_the_published_loss(recorded) -> None:
     model, config, io = recorded
     flow = FlowSettings(t_eps=config["t_eps"])
     p = (config["patch_size"],) * 2
-    noised = flow_loss.noised(
+    noised = flow_loss.interpolate(
         patchify(io["loss.x"], p), patchify(io["loss.eps"], p), io["loss.t"].flatten()
     )
     output = model(noised.z_t, noised.t, io["loss.label"])

@@ -131,11 +131,27 @@ class Dataset(Settings, ABC):
         return batch
 
 
+def _spread_weight(sample: Sample) -> Array | None:
+    """A sample's weight with as many dims as x, by numpy's rules of broadcasting."""
+    if sample.weight is None:
+        return None
+    weight = np.asarray(sample.weight, dtype=np.float32)
+    weight = weight.reshape((1,) * (sample.x.ndim - weight.ndim) + weight.shape)
+    if any(n not in (1, size) for n, size in zip(weight.shape, sample.x.shape, strict=False)):
+        raise UserError(
+            f"A sample's weight of shape {np.shape(sample.weight)} does not broadcast to x of "
+            f"shape {sample.x.shape}."
+        )
+    return weight
+
+
 def collate(samples: Sequence[Sample], index: Sequence[int]) -> Batch:
     """Samples to one batch. UserError if they do not agree in shape or in what they bring."""
 
     def stack(name: str) -> Tensor | None:
         values = [getattr(sample, name) for sample in samples]
+        if name == "weight":
+            values = [_spread_weight(sample) for sample in samples]
         if all(value is None for value in values):
             return None
         shapes = {np.shape(value) if value is not None else None for value in values}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Sequence
 from itertools import count
 
@@ -75,6 +76,12 @@ def run_batches(
     )
 
 
+def _leave_stopping_to_the_parent(worker: int) -> None:
+    """A signal to the whole process group must not take the batches away before the last save."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def _load(
     subset: Subset,
     sampler: torch_data.Sampler[tuple[list[int], list[int]]] | list[tuple[list[int], list[int]]],
@@ -87,6 +94,7 @@ def _load(
         num_workers=num_workers,
         prefetch_factor=4 if num_workers else None,
         pin_memory=torch.cuda.is_available(),
+        worker_init_fn=_leave_stopping_to_the_parent,
     )
     for batch in loader:
         if isinstance(batch, UserError):

@@ -80,12 +80,8 @@ class Patcher:
         )
 
     def _weight(self, weight: Tensor, x: Tensor) -> Tensor:
-        """[B], [B, S1, …] or [B, C, S1, …] to patches; the padding weighs nothing."""
-        weight = weight.float()
-        if weight.dim() == x.dim() - 1:
-            weight = weight.unsqueeze(1)
-        weight = weight.view(*weight.shape, *(1,) * (x.dim() - weight.dim()))
-        return self.adapter.patchify(weight.expand(x.shape)).nan_to_num(0.0)
+        """Weights that broadcast to x [B, C, …], to patches; the padding weighs nothing."""
+        return self.adapter.patchify(weight.float().expand(x.shape)).nan_to_num(0.0)
 
     def scalars(self, scalars: Tensor | None) -> Tensor | None:
         """Scalars [B, S] in data units to mean 0, spread 1; NaN (unknown) stays."""
@@ -117,7 +113,7 @@ class Patcher:
 
 
 def _channels(values: Tensor, x: Tensor) -> Tensor:
-    return values.to(x.device).view(1, -1, *(1,) * (x.dim() - 2))
+    return values.view(1, -1, *(1,) * (x.dim() - 2))
 
 
 def _standardize(x: Tensor, moments: Moments) -> Tensor:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import torch
 from pydantic import Field, model_validator
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from rawdiff.data.dataset import Batch
 from rawdiff.errors import UserError
+from rawdiff.files import atomic
 from rawdiff.settings import Settings
 
 
@@ -43,6 +44,9 @@ class Moments:
     mean: Tensor
     std: Tensor
 
+    def to(self, device: torch.device) -> Moments:
+        return Moments(self.mean.to(device), self.std.to(device))
+
 
 @dataclass(frozen=True)
 class Statistics:
@@ -61,15 +65,26 @@ class Statistics:
     scalars: Moments | None = None
     num_samples: int = 0
 
+    def to(self, device: torch.device) -> Statistics:
+        """Everything on a device, so that standardizing there waits for no transfer."""
+        return replace(
+            self,
+            x=self.x.to(device),
+            ever_present=self.ever_present.to(device),
+            context=self.context and self.context.to(device),
+            scalars=self.scalars and self.scalars.to(device),
+        )
+
     def save(self, path: Path) -> None:
+        """UserError if the file cannot be written."""
         tensors = {"ever_present": self.ever_present}
         for name in ("x", "context", "scalars"):
             if moments := getattr(self, name):
                 tensors |= {f"{name}.mean": moments.mean, f"{name}.std": moments.std}
         numbers = ("missing_varies", "context_missing", "num_samples")
-        save_file(
-            tensors | {name: torch.tensor(int(getattr(self, name))) for name in numbers}, path
-        )
+        tensors |= {name: torch.tensor(int(getattr(self, name))) for name in numbers}
+        with atomic(path) as file:
+            file.write(save(tensors))
 
     @classmethod
     def load(cls, path: Path) -> Statistics:
@@ -104,9 +119,14 @@ class _Stream:
     def __init__(self) -> None:
         self.count = self.mean = self.squares = torch.zeros(1, dtype=torch.float64)
 
-    def add(self, values: Tensor) -> None:
-        """values [C, n], NaN where missing."""
+    def add(self, values: Tensor, what: str) -> None:
+        """values [C, n], NaN where missing. UserError for infinite ones."""
         values = values.double()
+        if infinite := values.isinf().any(1).nonzero().flatten().tolist():
+            raise UserError(
+                f"Channels {infinite} of `{what}` hold infinite values in the training data. "
+                "Correct them, or mark them as missing with NaN."
+            )
         count = (~values.isnan()).sum(1).double()
         mean = torch.nan_to_num(values.nanmean(1))
         squares = (values - mean[:, None]).square().nansum(1)
@@ -133,7 +153,7 @@ def measure(batches: Iterable[Batch]) -> Statistics:
         for name in ("x", "context", "scalars"):
             values = getattr(batch, name)
             if values is not None:
-                streams.setdefault(name, _Stream()).add(values.transpose(0, 1).flatten(1))
+                streams.setdefault(name, _Stream()).add(values.transpose(0, 1).flatten(1), name)
         present = (~batch.x.isnan()).sum(0)
         present_count = present if present_count is None else present_count + present
         if batch.context is not None:

@@ -34,10 +34,10 @@ def add_noise(x: Tensor, flow: FlowSettings, seed: int, index: Tensor) -> Noised
     """Noise clean patches x [B, N, P], each at its own time."""
     t = draw_times(flow, seed, index)
     eps = philox.normal(seed, philox.Stream.NOISE, index, x[0].numel()).view_as(x)
-    return noised(x, flow.noise_scale * eps, t)
+    return interpolate(x, flow.noise_scale * eps, t)
 
 
-def noised(x: Tensor, eps: Tensor, t: Tensor) -> Noised:
+def interpolate(x: Tensor, eps: Tensor, t: Tensor) -> Noised:
     """z_t = t x + (1 - t) eps."""
     t_ = expand(t, x)
     return Noised(x=x, eps=eps, t=t, z_t=t_ * x + (1 - t_) * eps)
@@ -54,11 +54,11 @@ def drop_labels(
 def squared_error(output: Tensor, noised: Noised, flow: FlowSettings) -> Tensor:
     """Squared difference of prediction and truth in the loss's space: [B, N, P].
 
-    The truth takes the same road as the prediction, so that bounded divisions agree.
+    A perfect prediction takes the same road, so that it costs nothing where a division is bounded.
     """
-    view = VIEWS[flow.loss]
-    prediction = view(output, flow.prediction, noised.z_t, noised.t, flow.t_eps)
-    truth = view(noised.x, "x", noised.z_t, noised.t, flow.t_eps)
-    if flow.loss == "eps":
-        truth = noised.eps
+    perfect = {"x": noised.x, "eps": noised.eps, "v": noised.x - noised.eps}[flow.prediction]
+    prediction, truth = (
+        VIEWS[flow.loss](values, flow.prediction, noised.z_t, noised.t, flow.t_eps)
+        for values in (output, perfect)
+    )
     return (prediction - truth).square()

@@ -119,6 +119,7 @@ class Transformer(nn.Module):
         condition = self._condition(z_t, label, scalars)
         c = self.time_embedding(t) + condition
         x = self.patch_embedding(z_t if extra is None else torch.cat((z_t, extra), dim=-1))
+        x = x.float()  # what blocks add to stays in float32 under autocast
         if self.settings.position_table:
             x = x + table
         if not self.settings.adaln:

@@ -19,14 +19,14 @@ from typing import Any
 
 import torch
 from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
-from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.checkpoint.filesystem import FileSystemWriter
 from torch.distributed.checkpoint.state_dict_loader import load as dcp_load
 from torch.distributed.checkpoint.state_dict_saver import save as dcp_save
 
 from rawdiff.errors import UserError
 from rawdiff.files import write_text
 from rawdiff.train.folder import DESCRIPTION, RunFolder
+from rawdiff.train.safe_reader import SafeReader
 
 MANIFEST = "manifest.json"
 PREFIX = "step-"
@@ -112,7 +112,8 @@ def save(
     final = folder.checkpoints / f"{PREFIX}{step:08d}"
     partial = folder.checkpoints / f".partial-{final.name}"
     try:
-        shutil.rmtree(partial, ignore_errors=True)
+        for stale in folder.checkpoints.glob(".partial-*"):  # left by a kill
+            shutil.rmtree(stale, ignore_errors=True)
         partial.mkdir(parents=True)
         _require_space(folder.checkpoints, state)
         _write(folder, state, partial, step)
@@ -120,7 +121,7 @@ def save(
             shutil.rmtree(final)
         partial.rename(final)
         _sync(folder.checkpoints)
-    except (OSError, CheckpointException) as error:
+    except (OSError, UserError, CheckpointException) as error:
         shutil.rmtree(partial, ignore_errors=True)
         kept = [checkpoint.step for checkpoint in checkpoints(folder)]
         raise UserError(
@@ -128,7 +129,7 @@ def save(
             f"{_cause(error)}. Free some space there and give the same command again; it continues "
             f"from {f'step {kept[-1]}' if kept else 'the beginning'}."
         ) from error
-    _prune(folder, keep_last, keep_every)
+    _prune(folder, step, keep_last, keep_every)
     return Checkpoint(final)
 
 
@@ -179,10 +180,12 @@ def _cause(error: BaseException) -> str:
     return str(error)
 
 
-def _prune(folder: RunFolder, keep_last: int, keep_every: int | None) -> None:
-    for checkpoint in checkpoints(folder)[:-keep_last]:
+def _prune(folder: RunFolder, step: int, keep_last: int, keep_every: int | None) -> None:
+    """Later ones than the newest are damaged leftovers: they neither count nor are deleted."""
+    there = [checkpoint for checkpoint in checkpoints(folder) if checkpoint.step <= step]
+    for checkpoint in there[:-keep_last]:
         if not (keep_every and checkpoint.step % keep_every == 0):
-            shutil.rmtree(checkpoint.path)
+            shutil.rmtree(checkpoint.path, ignore_errors=True)
 
 
 def load(checkpoint: Checkpoint, state: dict[str, Any]) -> dict[str, Any]:
@@ -190,14 +193,14 @@ def load(checkpoint: Checkpoint, state: dict[str, Any]) -> dict[str, Any]:
 
     Raises UserError that names the first tensor that the checkpoint lacks or has otherwise.
     """
-    saved = FileSystemReader(checkpoint.path).read_metadata().state_dict_metadata
+    saved = SafeReader(checkpoint.path).shapes()
     for name, tensor in _named(state):
         facts = saved.get(name)
-        if not isinstance(facts, TensorStorageMetadata) or facts.size != tensor.shape:
-            found = f"shape {tuple(facts.size)}" if isinstance(facts, TensorStorageMetadata) else ""
+        if facts is None or facts.size != tensor.shape:
+            found = f"shape {tuple(facts.size)}" if facts else "none of that name"
             raise UserError(
                 f"{checkpoint.path} belongs to another model: `{name}` should have shape "
-                f"{tuple(tensor.shape)}, found {found or 'none of that name'}. "
+                f"{tuple(tensor.shape)}, found {found}. "
                 "Use the recipe that it was made with, or another `run_dir`."
             )
     _read(checkpoint, state)
@@ -207,7 +210,7 @@ def load(checkpoint: Checkpoint, state: dict[str, Any]) -> dict[str, Any]:
 def _read(checkpoint: Checkpoint, state: dict[str, Any]) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")
-        dcp_load(state, checkpoint_id=checkpoint.path, no_dist=True)
+        dcp_load(state, storage_reader=SafeReader(checkpoint.path), no_dist=True)
 
 
 def _named(state: dict[str, Any], prefix: str = "") -> list[tuple[str, torch.Tensor]]:
@@ -223,11 +226,11 @@ def _named(state: dict[str, Any], prefix: str = "") -> list[tuple[str, torch.Ten
 def load_weights(checkpoint: Checkpoint, weights: str) -> dict[str, torch.Tensor]:
     """The parameters alone: `model`, or the name of an EMA. UserError if there is none such."""
     prefix = "model." if weights == "model" else f"ema.{weights}."
-    saved = FileSystemReader(checkpoint.path).read_metadata().state_dict_metadata
+    saved = SafeReader(checkpoint.path).shapes()
     tensors = {
         name.removeprefix(prefix): torch.empty(facts.size, dtype=facts.properties.dtype)
         for name, facts in saved.items()
-        if name.startswith(prefix) and isinstance(facts, TensorStorageMetadata)
+        if name.startswith(prefix)
     }
     if not tensors:
         last = ".last_layer.linear.bias"

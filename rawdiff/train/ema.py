@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -42,10 +40,3 @@ class EMA:
         share = 1 - beta(self.settings, samples, batch_size)
         current: list[Tensor] = [parameter.detach() for parameter in network.parameters()]
         torch._foreach_lerp_(list(self.weights.values()), current, share)
-
-
-def half_life(settings: EMASettings, batch_size: int) -> float | None:
-    """Samples after which a weight counts half; None for a power profile, which grows."""
-    if settings.decay is None:
-        return None
-    return batch_size * math.log(0.5) / math.log(settings.decay)

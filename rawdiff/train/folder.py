@@ -58,6 +58,10 @@ class RunFolder:
         return self.path / "scores.json"
 
     @property
+    def statistics_file(self) -> Path:
+        return self.path / "statistics.safetensors"
+
+    @property
     def is_export(self) -> bool:
         return (self.path / EXPORT_WEIGHTS).is_file()
 
@@ -65,13 +69,10 @@ class RunFolder:
         return read_recipe(self.path / "recipe.yaml")
 
     def info(self) -> DataInfo:
-        return self._description()[0]
+        return read_description(self.data_description())
 
-    def num_train_samples(self) -> int:
-        return self._description()[1]
-
-    def _description(self) -> tuple[DataInfo, int]:
-        return read_description((self.path / "data.json").read_text(encoding="utf-8"))
+    def data_description(self) -> str:
+        return (self.path / "data.json").read_text(encoding="utf-8")
 
     def statistics(self) -> Statistics:
-        return Statistics.load(self.path / "statistics.safetensors")
+        return Statistics.load(self.statistics_file)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import TextIO, TypeVar
 
 import numpy as np
 import torch
@@ -35,7 +36,7 @@ def truncate_metrics(path: Path, step: int) -> None:
             if json.loads(line)["step"] <= step:
                 kept.append(line)
         except (ValueError, KeyError, TypeError):
-            break  # a line that was cut short by a kill is the last one
+            continue  # cut short by a kill
     write_text(path, "".join(f"{line}\n" for line in kept))
 
 
@@ -56,7 +57,7 @@ class Log:
         self.num_steps, self.batch_size, self.cost = num_steps, batch_size, cost
         self.peak = peak_flops(device)
         truncate_metrics(folder.metrics, first_step)
-        self.file = folder.metrics.open("a", encoding="utf-8")
+        self.file = _open_for_lines(folder.metrics)
         self.board = (
             SummaryWriter(str(folder.tensorboard), purge_step=first_step + 1)
             if tensorboard
@@ -86,7 +87,8 @@ class Log:
     ) -> None:
         if self.bar:
             self.bar.stop()
-        self.file.close()
+        with suppress(OSError):  # what could not be written was reported by `write`
+            self.file.close()
         if self.board:
             self.board.close()
 
@@ -150,6 +152,13 @@ class Log:
         if self.board:
             pixels = np.asarray(image.convert("RGB"))
             self.board.add_image("samples", pixels, step, dataformats="HWC")
+
+
+def _open_for_lines(path: Path) -> TextIO:
+    try:
+        return path.open("a", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error}.") from error
 
 
 def _progress(console: Console) -> Progress:

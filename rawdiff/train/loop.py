@@ -29,41 +29,41 @@ class Loop:
     log: Log
     draw_picture: Callable[[TrainState], None]
 
-    def run(self) -> bool:
-        """True if the run came to its end, False if a signal stopped it."""
+    def run(self) -> None:
+        """From step to step; every way out leads over a checkpoint."""
         state, train = self.state, self.state.recipe.train
         every = state.recipe.checkpoint.every_steps
         with StopSignal() as stop:
-            while state.step < train.num_steps and not stop:
+            while True:
                 self.train_step()
                 self.log.advance(state.step)
-                last = state.step == train.num_steps
+                last, stopping = state.step == train.num_steps, bool(stop)
                 if state.step % train.log_every == 0 or last:
                     self.write_log()
                 if train.picture_every and (state.step % train.picture_every == 0 or last):
                     self.draw_picture(state)
-                if state.step % every == 0 or last or stop:
+                if state.step % every == 0 or last or stopping:
                     self.save()
-        if stop:
+                if last or stopping:
+                    break
+        if not last:
             self.log.say(
                 f"Stopped by {stop.received} after step {state.step}, with a checkpoint; "
                 "the same command continues."
             )
-        return state.step >= train.num_steps
 
     def train_step(self) -> None:
         """One update of the weights with one batch, in micro-batches."""
         state, objective, train = self.state, self.objective, self.state.recipe.train
         batch = self.log.timed(lambda: next(self.batches))
-        micro_batches = batch.split(train.micro_batch_size or train.batch_size)
-        prepared = [objective.prepare(micro_batch) for micro_batch in micro_batches]
-
         # Normalized by the weight of the whole batch, however it is cut or masked.
-        weight = objective.weight(prepared).clamp(min=1e-12)
+        weight = max(objective.weight(batch), 1e-12)
         loss = torch.zeros((), device=objective.device)
         state.network.train()
-        for micro_batch in prepared:
-            errors = objective.errors(state.network, micro_batch, objective.add_noise(micro_batch))
+        for micro_batch in batch.split(train.micro_batch_size or train.batch_size):
+            prepared = objective.prepare(micro_batch)
+            noised = objective.add_noise(prepared)
+            errors = objective.errors(state.network, prepared, noised)
             torch.autograd.backward(errors.total / weight)
             loss += errors.total.detach() / weight
             state.window.add_errors(errors.per_sample, errors.t)
@@ -80,7 +80,8 @@ class Loop:
         )
 
     def write_log(self) -> None:
-        metrics = self.state.window.read()
+        state = self.state
+        metrics = state.window.read(start_anew=state.step % state.recipe.train.log_every == 0)
         self.require_finite(metrics["loss"], metrics["grad_norm"])
         self.log.write(self.state.step, metrics)
 

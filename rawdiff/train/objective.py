@@ -18,6 +18,20 @@ from rawdiff.precision import autocast
 from rawdiff.recipe import Recipe
 
 
+@dataclass
+class _Draws:
+    """Uniform numbers of each sample, one after another: no two calls give the same ones."""
+
+    seed: int
+    index: Tensor
+    num_drawn: int = 0
+
+    def __call__(self, num: int) -> Tensor:
+        before, self.num_drawn = self.num_drawn, self.num_drawn + num
+        stream = philox.Stream.AUGMENT
+        return philox.uniform(self.seed, stream, self.index, self.num_drawn)[:, before:]
+
+
 @dataclass(frozen=True)
 class Prepared:
     """A micro-batch on the device, cut into patches."""
@@ -49,20 +63,24 @@ class Objective:
         """Raw micro-batch to the device, augmented and cut into patches."""
         batch = batch.to(self.device)
         seed, index = self.recipe.seed, batch.index
-        batch = self.train.augment(
-            batch, lambda num: philox.uniform(seed, philox.Stream.AUGMENT, index, num)
-        )
+        batch = self.train.augment(batch, _Draws(seed, index))
         label = batch.label
         if label is not None:
             no_label = self.train.info.num_classes
             label = flow_loss.drop_labels(label, no_label, self.recipe.flow, seed, index)
         return Prepared(self.patcher.patches(batch), index, label)
 
-    def weight(self, prepared: list[Prepared]) -> Tensor:
-        """The weight of all values of all micro-batches; the loss is the sum over this."""
-        parts = [p.patches for p in prepared]
-        sums = [p.x.new_tensor(p.x.numel()) if p.weight is None else p.weight.sum() for p in parts]
-        return torch.stack(sums).sum()
+    def weight(self, batch: Batch) -> float:
+        """The weight of all values of a whole batch: the loss is the sum of errors over it.
+
+        Taken of the raw batch, before any of it goes to the device.
+        """
+        if self.patcher.all_known and batch.weight is None:
+            return float(batch.x.numel())
+        present = ~batch.x.isnan()
+        if batch.weight is None:
+            return float(present.sum())
+        return float((present * batch.weight).sum(dtype=torch.float64))
 
     def add_noise(self, prepared: Prepared) -> flow_loss.Noised:
         """Each sample of a micro-batch at its own time."""

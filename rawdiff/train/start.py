@@ -18,6 +18,7 @@ from rawdiff.assemble import (
     make_patcher,
     materialize,
     open_data,
+    require_same_data,
     take_statistics,
 )
 from rawdiff.conditions import draw_conditions
@@ -25,6 +26,7 @@ from rawdiff.data.loading import run_batches
 from rawdiff.data.patcher import Patcher
 from rawdiff.errors import UserError
 from rawdiff.files import locked, write_text
+from rawdiff.model.initialize import initialize
 from rawdiff.precision import choose_device
 from rawdiff.recipe import Recipe
 from rawdiff.recipe_file import write_recipe
@@ -55,10 +57,10 @@ FREE_KEYS = (
     "evaluate",
 )
 
-Report = Callable[[str], None]
+Say = Callable[[str], None]
 
 
-def train(recipe: Recipe, report: Report = print) -> RunFolder:
+def train(recipe: Recipe, say: Say = print) -> RunFolder:
     """Train a recipe to its end, from its newest checkpoint if there is one.
 
     Raises UserError for everything that the user can mend; a good checkpoint is never lost.
@@ -69,15 +71,18 @@ def train(recipe: Recipe, report: Report = print) -> RunFolder:
         )
     folder = _make_folder(recipe.run_dir)
     with locked(folder.path):
-        found = _require_same_run(folder, recipe, report)
+        found = _require_same_run(folder, recipe, say)
         data = open_data(recipe)
-        _describe_run(folder, recipe, data, continued=found is not None)
-        state, patcher = _make_state(folder, recipe, data, found, report)
+        if found is not None:
+            before = RunFolder(found.path).data_description()
+            require_same_data(before, describe_data(data), folder.path)
+        _describe_run(folder, recipe, data)
+        state, patcher = _make_state(folder, recipe, data, found, say)
         if found is not None:
             state.load_state_dict(checkpoint.load(found, state.state_dict()))
-            report(f"Continues {folder.path} after step {state.step}.")
+            say(f"Continues {folder.path} after step {state.step}.")
         if state.step >= recipe.train.num_steps:
-            report(f"{folder.path} is finished: raise `train.num_steps` to go on.")
+            say(f"{folder.path} is finished: raise `train.num_steps` to go on.")
         else:
             _run(folder, state, patcher, data)
     return folder
@@ -120,14 +125,12 @@ def _run(folder: RunFolder, state: TrainState, patcher: Patcher, data: Data) -> 
         Loop(state, objective, batches, folder, log, draw).run()
 
 
-def _require_same_run(
-    folder: RunFolder, recipe: Recipe, report: Report
-) -> checkpoint.Checkpoint | None:
+def _require_same_run(folder: RunFolder, recipe: Recipe, say: Say) -> checkpoint.Checkpoint | None:
     """The checkpoint to continue from, or None to begin; UserError if the recipe is another."""
-    found = checkpoint.find_checkpoint(folder, None, report)
+    found = checkpoint.find_checkpoint(folder, None, say)
     if found is None:
         if (folder.path / "recipe.yaml").is_file():
-            report(f"{folder.path} holds a run that stopped before its first checkpoint: begins.")
+            say(f"{folder.path} holds a run that stopped before its first checkpoint: begins.")
         return None
     changes = differences(RunFolder(found.path).recipe(), recipe)
     if changes:
@@ -165,19 +168,11 @@ def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _describe_run(folder: RunFolder, recipe: Recipe, data: Data, *, continued: bool) -> None:
-    """Write what describes the run; UserError if it continues on other data."""
-    if continued and (before := folder.num_train_samples()) != len(data.train):
-        raise UserError(
-            f"{folder.path} was trained on {before} samples, but `data` now has {len(data.train)}. "
-            "Restore the data, or choose another `run_dir`."
-        )
-    try:
-        write_recipe(recipe, folder.path / "recipe.yaml")
-        write_text(folder.path / "data.json", describe_data(data))
-        write_text(folder.path / "environment.json", environment_json())
-    except OSError as error:
-        raise UserError(f"The run folder {folder.path} cannot be written: {error}.") from error
+def _describe_run(folder: RunFolder, recipe: Recipe, data: Data) -> None:
+    """Write what describes the run."""
+    write_recipe(recipe, folder.path / "recipe.yaml")
+    write_text(folder.path / "data.json", describe_data(data))
+    write_text(folder.path / "environment.json", environment_json())
 
 
 def _make_state(
@@ -185,20 +180,22 @@ def _make_state(
     recipe: Recipe,
     data: Data,
     found: checkpoint.Checkpoint | None,
-    report: Report,
+    say: Say,
 ) -> tuple[TrainState, Patcher]:
     if found is None:
         statistics = take_statistics(recipe, data.train)
-        statistics.save(folder.path / "statistics.safetensors")
+        statistics.save(folder.statistics_file)
     else:
         statistics = RunFolder(found.path).statistics()
-    patcher = make_patcher(recipe, data.train.info, statistics)
     device = choose_device(recipe.train.device)
-    network = materialize(make_network(recipe, data.train.info, patcher), device, recipe.seed)
+    patcher = make_patcher(recipe, data.train.info, statistics, device)
+    network = materialize(make_network(recipe, data.train.info, patcher), device)
+    if found is None:
+        initialize(network, recipe.seed)
     if found is None and recipe.train.init_from is not None:
         source = RunFolder.open(recipe.train.init_from)
-        take_over(network, read_weights(source, None, None, report), str(source.path))
-        report(f"Begins with the weights of {source.path}.")
+        take_over(network, read_weights(source, None, None, say), str(source.path))
+        say(f"Begins with the weights of {source.path}.")
     return TrainState(recipe, network), patcher
 
 
@@ -215,5 +212,8 @@ def _draw_picture(
     )
     batches = draw_all(sampler, len(labels or range(32)), conditions, recipe.sample)
     image = picture.draw_samples(torch.cat(list(batches)).numpy(), info, labels, columns=8)
-    picture.save_png(image, folder.pictures / f"step-{state.step:08d}.png")
+    try:
+        picture.save_png(image, folder.pictures / f"step-{state.step:08d}.png")
+    except UserError as error:  # a run is worth more than a picture of it
+        log.say(f"No picture of step {state.step}: {error}")
     log.picture(state.step, image)

@@ -56,8 +56,8 @@ class Window:
         damaged = torch.full_like(one, num_damaged)
         self.sums += torch.stack((one, loss.double(), grad_norm.double(), damaged))
 
-    def read(self) -> dict[str, float]:
-        """Means over the window, which starts anew."""
+    def read(self, *, start_anew: bool) -> dict[str, float]:
+        """Means over the window; a line out of turn, at the end of a run, leaves it open."""
         steps, loss, grad_norm, damaged = self.sums.tolist()
         values = {"loss": loss / steps, "grad_norm": grad_norm / steps}
         for i, (total, count) in enumerate(self.bins.T.tolist()):
@@ -66,8 +66,9 @@ class Window:
                 values[f"loss/t_{low:.1f}-{high:.1f}"] = total / count
         if damaged:
             values["damaged_samples"] = damaged
-        self.sums.zero_()
-        self.bins.zero_()
+        if start_anew:
+            self.sums.zero_()
+            self.bins.zero_()
         return values
 
 
@@ -114,10 +115,13 @@ class TrainState:
         return lambda *args, **kwargs: functional_call(network, weights, args, kwargs)
 
     def state_dict(self) -> dict[str, Any]:
-        """As nested tensors for torch's distributed checkpoint; loading writes into them."""
+        """As nested tensors, and nothing else; loading a checkpoint writes into them.
+
+        Of the optimizer only its moments: its settings are the recipe's.
+        """
         return {
             "model": self.network.state_dict(),
-            "optimizer": get_optimizer_state_dict(self.network, self.optimizer),
+            "optimizer": get_optimizer_state_dict(self.network, self.optimizer)["state"],
             "ema": {ema.settings.name: ema.weights for ema in self.emas},
             "window": {"sums": self.window.sums, "bins": self.window.bins},
             "step": torch.tensor(self.step),
@@ -126,5 +130,7 @@ class TrainState:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over a state that was loaded into `state_dict()`."""
         self.network.load_state_dict(state["model"])
-        set_optimizer_state_dict(self.network, self.optimizer, state["optimizer"])
+        optimizer = get_optimizer_state_dict(self.network, self.optimizer)
+        optimizer["state"] = state["optimizer"]
+        set_optimizer_state_dict(self.network, self.optimizer, optimizer)
         self.step = int(state["step"])

@@ -1,10 +1,11 @@
 """Sample order, splits, loading from any place, statistics, missing values."""
 
+import numpy as np
 import pytest
 import torch
 
 from rawdiff.adapter import GridAdapter
-from rawdiff.data.dataset import Batch, DataInfo, Dataset, Sample
+from rawdiff.data.dataset import Batch, DataInfo, Dataset, Sample, collate
 from rawdiff.data.loading import Subset, run_batches
 from rawdiff.data.order import SampleOrder, split
 from rawdiff.data.patcher import Patcher
@@ -140,20 +141,23 @@ def test_data_in_the_datas_own_units_come_back() -> None:
     assert torch.allclose(back, x, rtol=1e-5)
 
 
-@pytest.mark.parametrize("shape", [(4,), (4, 6), (4, 2, 6)])
+@pytest.mark.parametrize("shape", [(), (6,), (1, 6), (2, 6), (2, 1)])
 def test_weights_of_any_form_reach_their_values(shape) -> None:
-    x, weight = torch.randn(4, 2, 6), torch.rand(shape)
-    if shape == (4, 6):
-        expected = weight[:, None, :].expand(4, 2, 6)
-    else:
-        expected = (
-            weight.view(4, -1, *shape[2:]).expand(4, 2, 6)
-            if len(shape) == 3
-            else (weight[:, None, None].expand(4, 2, 6))
-        )
-    patcher = _patcher(x)
-    found = patcher.patches(_batch(x, weight=weight)).weight
-    assert torch.equal(patcher.raw(found), expected)
+    random = np.random.default_rng(0)
+    samples = [
+        Sample(x=random.random((2, 6)), weight=random.random(shape, dtype=np.float32))
+        for _ in range(4)
+    ]
+    batch = collate(samples, range(4))
+    patcher = _patcher(batch.x)
+    found = patcher.raw(patcher.patches(batch).weight)
+    for i, sample in enumerate(samples):
+        assert np.array_equal(found[i].numpy(), np.broadcast_to(sample.weight, (2, 6)))
+
+
+def test_a_weight_that_does_not_fit_is_refused() -> None:
+    with pytest.raises(UserError, match="does not broadcast"):
+        collate([Sample(x=np.zeros((2, 6)), weight=np.ones(2))], [0])
 
 
 def test_context_and_its_gaps_are_told_to_the_network() -> None:

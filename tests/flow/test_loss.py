@@ -13,7 +13,7 @@ from rawdiff.flow.solvers import time_grid
 torch.manual_seed(0)
 X, EPS = torch.randn(2, 5, 4, 3)
 T = torch.tensor([0.1, 0.3, 0.5, 0.7, 0.9])
-NOISED = flow_loss.noised(X, EPS, T)
+NOISED = flow_loss.interpolate(X, EPS, T)
 TRUTH = {"x": X, "eps": EPS, "v": X - EPS}
 
 
@@ -27,8 +27,12 @@ def test_every_view_follows_from_every_other(given, wanted) -> None:
 @pytest.mark.parametrize("prediction", ["x", "eps", "v"])
 @pytest.mark.parametrize("space", ["x", "eps", "v"])
 def test_a_perfect_prediction_costs_nothing(prediction, space) -> None:
-    flow = FlowSettings(prediction=prediction, loss=space, t_eps=0.01)
-    error = flow_loss.squared_error(TRUTH[prediction], NOISED, flow)
+    t = torch.tensor([0.0, 0.001, 0.5, 0.999, 1.0])  # beyond the bound, too
+    error = flow_loss.squared_error(
+        TRUTH[prediction],
+        flow_loss.interpolate(X, EPS, t),
+        FlowSettings(prediction=prediction, loss=space, t_eps=0.05),
+    )
     assert float(error.max()) < 1e-9
 
 
@@ -40,7 +44,7 @@ def test_the_v_loss_is_the_x_loss_over_one_minus_t_squared() -> None:
 
 
 def test_near_the_data_the_division_is_bounded() -> None:
-    late = flow_loss.noised(X, EPS, torch.full((5,), 0.999))
+    late = flow_loss.interpolate(X, EPS, torch.full((5,), 0.999))
     error = flow_loss.squared_error(X + 1, late, FlowSettings(t_eps=0.05))
     assert torch.allclose(error, torch.full_like(error, 400.0), rtol=1e-3)
 

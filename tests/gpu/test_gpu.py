@@ -50,8 +50,8 @@ def test_a_run_learns_and_goes_on_in_bfloat16(tmp_path) -> None:
     recipe = small_recipe(
         tmp_path, write_arrays(tmp_path, x=x), [4, 4], train={"device": "cuda", "num_steps": 200}
     )
-    train(load_recipe(recipe, ["train.num_steps=100"]), report=lambda text: None)
-    run = train(load_recipe(recipe), report=lambda text: None)
+    train(load_recipe(recipe, ["train.num_steps=100"]), say=lambda text: None)
+    run = train(load_recipe(recipe), say=lambda text: None)
     losses = [line["loss"] for line in metrics(run.path)]
     assert len(losses) == 200
     assert np.mean(losses[-20:]) < 0.6 * np.mean(losses[:3])

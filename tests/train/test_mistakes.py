@@ -1,5 +1,7 @@
 """What goes wrong for users: each time an error with its cure, and nothing good is lost."""
 
+import os
+import pickle
 import resource
 import shutil
 from pathlib import Path
@@ -139,7 +141,29 @@ def test_data_that_changed_are_refused(recipe, run, capsys) -> None:
     x = np.zeros((30, 1, 8), dtype=np.float32)
     write_arrays(recipe.parent, x=x)
     text = failure(capsys, "train", recipe, "train.num_steps=12")
-    assert "was trained on 16 samples, but `data` now has 24" in text
+    assert "num_train_samples: 16 there, 24 now" in text
+    write_arrays(recipe.parent, x=x[:20, :, :4])
+    assert "shape: [1, 8] there, [1, 4] now" in failure(capsys, "train", recipe)
+
+
+class Evil:
+    """Pickled code that leaves a file where it is run."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.mark),)
+
+
+def test_a_checkpoint_with_code_in_it_is_refused_without_running_it(run, capsys) -> None:
+    mark = run.parent / "was_run"
+    for checkpoint in (run / "checkpoints").iterdir():
+        (checkpoint / ".metadata").write_bytes(pickle.dumps({"state_dict_metadata": Evil(mark)}))
+        (checkpoint / "manifest.json").write_text('{"files": {}}')
+    text = failure(capsys, "sample", run)
+    assert "posix.mkdir" in text
+    assert not mark.exists()
 
 
 def test_two_processes_cannot_train_in_one_folder(recipe, run, capsys) -> None:
@@ -169,6 +193,42 @@ def test_a_full_disk_loses_no_good_checkpoint(recipe, run) -> None:
     done = rawdiff("train", recipe, "train.num_steps=15")
     assert done.returncode == 0, done.stderr
     assert [line["step"] for line in metrics(run)] == list(range(1, 16))
+
+
+def test_a_log_that_cannot_be_written_says_so(recipe, capsys) -> None:
+    run = recipe.parent / "run"
+    run.mkdir()
+    (run / "metrics.jsonl").symlink_to("/dev/full")
+    assert "metrics.jsonl cannot be written" in failure(capsys, "train", recipe)
+
+
+def test_a_picture_that_cannot_be_written_does_not_end_the_run(recipe, capsys) -> None:
+    run = recipe.parent / "run"
+    run.mkdir()
+    (run / "pictures").write_text("a file in the way")
+    assert main(["train", str(recipe), "train.picture_every=5"]) == 0
+    assert "No picture of step 5" in capsys.readouterr().out
+    assert metrics(run)[-1]["step"] == 10
+
+
+def test_samples_never_mix_with_other_files(run, capsys) -> None:
+    assert main(["sample", str(run), "sample.num_samples=9", "sample.batch_size=4"]) == 0
+    assert len(list((run / "samples").glob("*.npz"))) == 3
+    assert main(["sample", str(run), "sample.num_samples=2"]) == 0
+    assert len(list((run / "samples").glob("*.npz"))) == 1
+    assert "something else than samples" in failure(capsys, "sample", run, "--out", run)
+
+
+def test_keys_that_made_the_model_cannot_be_changed_afterwards(run, capsys) -> None:
+    assert "`seed` belongs to the training" in failure(capsys, "eval", run, "seed=1")
+    assert "training data would pass" in failure(capsys, "eval", run, "holdout.fraction=0.4")
+
+
+def test_pruning_never_deletes_the_newest_good_checkpoint(recipe, run, capsys) -> None:
+    flip_a_bit(run / "checkpoints" / "step-00000010" / "__0_0.distcp")
+    keep = ["checkpoint={every_steps: 20, keep_last: 1, keep_every_steps: 5}"]
+    assert main(["train", str(recipe), "train.num_steps=9", *keep]) == 0
+    assert sorted(_steps(run)) == [5, 9, 10]
 
 
 def test_a_loss_that_is_no_number_stops_and_saves_nothing(recipe, capsys) -> None:

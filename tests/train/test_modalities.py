@@ -32,7 +32,7 @@ def trained(folder: Path, patch_size: list[int], arrays: dict[str, np.ndarray], 
         "checkpoint": {"every_steps": 150},
     } | changes
     recipe = small_recipe(folder, write_arrays(folder, **arrays), patch_size, **changes)
-    run = train(load_recipe(recipe), report=lambda text: None)
+    run = train(load_recipe(recipe), say=lambda text: None)
     losses = [line["loss"] for line in metrics(run.path)]
     return np.mean(losses[:3]), np.mean(losses[-20:]), rawdiff.load(run.path)
 

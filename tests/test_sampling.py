@@ -1,0 +1,135 @@
+"""Sampling through the very denoiser: exact Gaussians, and what the network is given to see."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from rawdiff.adapter import GridAdapter
+from rawdiff.conditions import Conditions
+from rawdiff.data.dataset import Batch, DataInfo
+from rawdiff.data.patcher import Patcher
+from rawdiff.data.statistics import Moments, Statistics, measure
+from rawdiff.flow.prediction import VIEWS, expand
+from rawdiff.flow.settings import FlowSettings
+from rawdiff.grid import PatchGrid
+from rawdiff.sampling import Sampler, SampleSettings, draw_all
+
+CPU = torch.device("cpu")
+MEAN, STD = 3.0, 0.5  # of the data, in their own units
+DATA_MEAN, DATA_STD = 2.0, 2.0  # by which they are standardized
+
+
+def sampler(network, flow=None, *, statistics=None, info=None, shape=(1, 4)) -> Sampler:
+    adapter = GridAdapter(patch_size=(2,))
+    if statistics is None:
+        moments = Moments(torch.full((shape[0],), DATA_MEAN), torch.full((shape[0],), DATA_STD))
+        statistics = Statistics(moments, torch.ones(shape, dtype=torch.bool), missing_varies=False)
+    patcher = Patcher(adapter, statistics, PatchGrid(adapter.axes(shape, {})))
+    info = info or DataInfo(shape=shape, channels=("c",) * shape[0])
+    return Sampler(network, patcher, flow or FlowSettings(), info, CPU, "float32")
+
+
+def exact_network(flow: FlowSettings):
+    """The best possible network for data N(MEAN, STD²), whatever it predicts."""
+    mean, std = (MEAN - DATA_MEAN) / DATA_STD, STD / DATA_STD
+
+    def network(z: Tensor, t: Tensor, label, **known) -> Tensor:
+        t_ = expand(t, z).double()
+        noise = flow.noise_scale * (1 - t_)
+        variance = (t_ * std) ** 2 + noise**2
+        x = mean + t_ * std**2 / variance * (z - t_ * mean)
+        eps = (1 - t_) * flow.noise_scale**2 / variance * (z - t_ * mean)
+        return {"x": x, "eps": eps, "v": x - eps}[flow.prediction].to(z)
+
+    return network
+
+
+@pytest.mark.parametrize("prediction", ["x", "eps", "v"])
+@pytest.mark.parametrize("noise_scale", [1.0, 2.0])
+def test_the_exact_denoiser_gives_mean_and_spread(prediction, noise_scale) -> None:
+    flow = FlowSettings(prediction=prediction, noise_scale=noise_scale)
+    settings = SampleSettings(num_steps=100, t_eps=1e-4, batch_size=5000)
+    drawn = list(draw_all(sampler(exact_network(flow), flow), 20000, Conditions(), settings))
+    x = torch.cat(drawn).double()
+    assert abs(float(x.mean()) / MEAN - 1) < 0.01
+    assert abs(float(x.std()) / STD - 1) < 0.01
+
+
+def test_sampling_has_its_own_bound_on_one_minus_t() -> None:
+    """The published bound leaves a known share of the noise in each sample."""
+    flow = FlowSettings(t_eps=0.3)
+    model = sampler(exact_network(flow), flow)
+
+    def spread(t_eps: float) -> float:
+        settings = SampleSettings(num_steps=100, t_eps=t_eps, batch_size=5000)
+        return float(torch.cat(list(draw_all(model, 5000, Conditions(), settings))).std())
+
+    assert spread(1e-4) == pytest.approx(STD, rel=0.03)
+    assert spread(0.3) != pytest.approx(STD, rel=0.03)
+
+
+def test_predict_turns_every_prediction_into_x() -> None:
+    z, t = torch.randn(3, 1, 4), torch.tensor([0.2, 0.5, 0.8])
+    expected = sampler(exact_network(FlowSettings())).predict(z, t, Conditions())
+    for prediction in ("eps", "v"):
+        flow = FlowSettings(prediction=prediction)
+        found = sampler(exact_network(flow), flow).predict(z, t, Conditions())
+        assert torch.allclose(found, expected, atol=1e-5), prediction
+    assert VIEWS.keys() == {"x", "eps", "v"}
+
+
+class Spy:
+    """A network that predicts zeros and remembers what it was given."""
+
+    def __init__(self) -> None:
+        self.seen = []
+
+    def __call__(self, z, t, label, **known):
+        self.seen.append({"z": z, "t": t, "label": label, **known})
+        return torch.zeros_like(z)
+
+
+def test_guidance_acts_inside_its_interval_alone() -> None:
+    spy = Spy()
+    model = sampler(spy, info=DataInfo(shape=(1, 4), channels=("c",), class_names=("a", "b")))
+    settings = SampleSettings(solver="euler", num_steps=10, cfg_scale=2, cfg_interval=(0.35, 0.75))
+    model.draw(torch.arange(3), Conditions(torch.tensor([0, 1, 0])), settings)
+    doubled = [round(float(call["t"][0]), 1) for call in spy.seen if len(call["z"]) == 6]
+    assert doubled == [0.4, 0.5, 0.6, 0.7]
+    assert spy.seen[5]["label"].tolist() == [0, 1, 0, 2, 2, 2]
+
+
+def test_missing_values_are_hidden_and_conditions_standardized() -> None:
+    x = torch.randn(50, 1, 4)
+    x[:, :, :2] = torch.nan  # the first patch is never there
+    x[:25, :, 2] = torch.nan
+    scalars = 100 + 10 * torch.randn(50, 1)
+    statistics = measure([Batch(x, torch.arange(50), scalars=scalars)])
+    spy = Spy()
+    info = DataInfo(shape=(1, 4), channels=("c",), scalar_names=("s",))
+    model = sampler(spy, statistics=statistics, info=info)
+    drawn = model.draw(
+        torch.arange(2), Conditions(scalars=torch.tensor([[110.0], [90.0]])), SampleSettings()
+    )
+    assert drawn.isnan().tolist() == [[[True, True, False, False]]] * 2
+    for call in spy.seen:
+        assert not call["z"][:, 0].any()
+        assert call["z"][:, 1].all()
+        assert call["present"].tolist() == [[False, True]] * 2
+        assert call["extra"].tolist() == [[[0, 0], [1, 1]]] * 2
+        assert call["scalars"].flatten().tolist() == pytest.approx([1, -1], abs=0.4)
+    z = torch.ones(1, 1, 4)
+    z[:, :, 3] = torch.nan
+    model.predict(z, torch.tensor([0.5]), Conditions())
+    assert spy.seen[-1]["extra"].tolist() == [[[1, 1], [1, 0]]]
+    assert spy.seen[-1]["z"].tolist() == [[[1, 1], [1, 0]]]
+
+
+def test_values_that_the_data_cannot_hold_are_clipped() -> None:
+    info = DataInfo(shape=(1, 4), channels=("c",), value_range=(1.9, 2.1))
+    drawn = sampler(lambda z, t, label, **known: 9 * z, info=info).draw(
+        torch.arange(20), Conditions(), SampleSettings(num_steps=3)
+    )
+    assert float(drawn.min()) == np.float32(1.9)
+    assert float(drawn.max()) == np.float32(2.1)
