@@ -67,21 +67,27 @@ def rawdiff(*args: object, **kwargs: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=300, **kwargs)
 
 
-def start(*args: object) -> subprocess.Popen[str]:
+def start(*args: object, new_group: bool = False) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "rawdiff", *map(str, args)]
     return subprocess.Popen(
-        command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=dict(os.environ)
+        command,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=new_group,
     )
 
 
-def signal_at_step(process: subprocess.Popen[str], run: Path, step: int, number: int) -> None:
-    """Send a signal as soon as the log shows a step."""
+def signal_at_step(
+    process: subprocess.Popen[str], run: Path, step: int, number: int, *, group: bool = False
+) -> None:
+    """Send a signal, to the process or all of its group, as soon as the log shows a step."""
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise AssertionError(f"ended before step {step}: {process.communicate()[0]}")
         if (lines := metrics(run)) and lines[-1]["step"] >= step:
-            process.send_signal(number)
+            os.killpg(process.pid, number) if group else process.send_signal(number)
             process.wait(60)
             return
         time.sleep(0.003)

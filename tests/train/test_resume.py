@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from runs import (
     checkpoint_tensors,
     metrics,
@@ -109,3 +110,43 @@ def test_micro_batches_change_the_loss_by_rounding_alone(uninterrupted, tmp_path
     losses = [line["loss"] for line in metrics(run)]
     expected = [line["loss"] for line in metrics(whole)[:5]]
     assert losses == pytest.approx(expected, rel=1e-5)
+
+
+def test_photographs_with_flips_and_workers_go_on_in_the_middle_of_a_line_of_the_log(
+    tmp_path,
+) -> None:
+    random = np.random.default_rng(0)
+    for i in range(30):
+        path = tmp_path / "images" / "abc"[i % 3] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.integers(0, 256, (20, 24, 3), dtype=np.uint8)).save(path)
+    command = [
+        "train",
+        "images",
+        f"data.path={tmp_path / 'images'}",
+        "data.size=16",
+        "model={width: 32, depth: 2, heads: 2, in_context_len: 0}",
+        "train={num_steps: 24, batch_size: 8, num_workers: 2, log_every: 7, tensorboard: false}",
+        "train.picture_every=null",
+        "checkpoint.every_steps=4",
+    ]
+    runs = [tmp_path / "whole", tmp_path / "stopped"]
+    whole = rawdiff(*command, f"run_dir={runs[0]}")
+    assert whole.returncode == 0, whole.stderr
+
+    process = start(*command, f"run_dir={runs[1]}", new_group=True)
+    signal_at_step(process, runs[1], 7, signal.SIGTERM, group=True)
+    output = process.communicate()[0]
+    assert process.returncode == 0, output  # the workers left stopping to their parent
+    assert "Stopped by SIGTERM" in output
+    done = rawdiff(*command, f"run_dir={runs[1]}")
+    assert done.returncode == 0, done.stderr
+    first, second = (checkpoint_tensors(run, 24) for run in runs)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    lines = [[(line["step"], line["loss"]) for line in metrics(run)] for run in runs]
+    assert lines[0] == lines[1]
+    assert [step for step, _ in lines[0]] == [7, 14, 21, 24]
+
+    unflipped = rawdiff(*command, f"run_dir={tmp_path / 'unflipped'}", "data.flip=false")
+    assert unflipped.returncode == 0, unflipped.stderr
+    assert metrics(tmp_path / "unflipped")[0]["loss"] != lines[0][0][1]
