@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from rawdiff import plugins, recipe_file, run
+from rawdiff import plugins, recipe_file, results, run
 from rawdiff.assemble import PACKED_FOLDER
 from rawdiff.check import check
 from rawdiff.data.packed import pack, packed_folder
@@ -39,14 +39,16 @@ def _train(args: argparse.Namespace) -> None:
 
 def _sample(args: argparse.Namespace) -> None:
     with _bar("sample") as bar:
-        run.sample_run(
+        results.sample_run(
             args.run, args.overrides, out=args.out, step=args.step, say=_say, progress=bar
         )
 
 
 def _eval(args: argparse.Namespace) -> None:
     with _bar("sample") as bar:
-        scores = run.evaluate_run(args.run, args.overrides, step=args.step, say=_say, progress=bar)
+        scores = results.evaluate_run(
+            args.run, args.overrides, step=args.step, say=_say, progress=bar
+        )
     console.print(score_report.table(scores))
     _say(f"Scores: {Path(args.run) / 'scores.json'}")
 

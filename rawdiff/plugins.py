@@ -112,5 +112,5 @@ def plugin_field(kind: Kind) -> tuple[BeforeValidator, PlainSerializer]:
     """What makes a field of settings hold a plug-in: `Annotated[Adapter, *plugin_field(…)]`."""
     return (
         BeforeValidator(lambda section: build_plugin(kind, section)),
-        PlainSerializer(lambda plugin: plugin and plugin_section(kind, plugin)),
+        PlainSerializer(lambda plugin: None if plugin is None else plugin_section(kind, plugin)),
     )

@@ -129,13 +129,13 @@ def parse_recipe(content: dict[str, Any], source: str) -> Recipe:
             try:
                 content[section] = plugin(**keys)
             except ValidationError as error:
-                problems += _explain(error, plugin, (section,))
+                problems += explain(error, plugin, (section,))
                 del content[section]
     try:
         recipe = Recipe.model_validate(content)
         holdout = recipe.holdout_data  # its keys are checked when it is made
     except ValidationError as error:
-        found = _explain(error, Recipe, ())
+        found = explain(error, Recipe)
         broken = {problem.split(".")[0].strip("`") for problem in problems}
         problems += [line for line in found if line.split("`")[1] not in broken]
         raise _recipe_error(source, problems) from None
@@ -151,7 +151,10 @@ def _recipe_error(source: str, problems: list[str]) -> UserError:
     return UserError(f"The recipe {source} cannot be used:\n{lines}")
 
 
-def _explain(error: ValidationError, root: type[BaseModel], prefix: tuple[str, ...]) -> list[str]:
+def explain(
+    error: ValidationError, root: type[BaseModel], prefix: tuple[str, ...] = ()
+) -> list[str]:
+    """What is wrong with the keys of `root`, one line each, with the nearest right key."""
     return list(_problems(error, root, prefix))
 
 

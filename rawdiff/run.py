@@ -1,59 +1,42 @@
-"""A trained model, loaded from a run or an export: predict, sample, score, write, export."""
+"""A trained model, loaded from a run or an export: predict, sample, export."""
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
+from pydantic import ValidationError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from rawdiff import picture
 from rawdiff.assemble import (
-    Data,
-    describe_data,
     make_network,
     make_patcher,
     materialize,
-    open_data,
-    require_same_data,
 )
 from rawdiff.conditions import (
     Conditions,
     Labels,
-    draw_conditions,
     label_tensor,
-    real_batch,
-    spread,
 )
-from rawdiff.data.dataset import DataInfo
-from rawdiff.data.loading import Subset
-from rawdiff.data.statistics import measure
-from rawdiff.data.writer import Writer
+from rawdiff.data.dataset import Array
 from rawdiff.errors import UserError
-from rawdiff.evaluate import report as score_report
-from rawdiff.evaluate.evaluator import Evaluator, Setting
-from rawdiff.files import write_text
-from rawdiff.plugins import build_plugin, load_plugin, plugins
 from rawdiff.precision import Device, choose_device
 from rawdiff.recipe import Recipe
-from rawdiff.recipe_file import apply_override, parse_recipe
+from rawdiff.recipe_file import apply_override, explain, parse_recipe
 from rawdiff.sampling import Sampler, SampleSettings, draw_all
 from rawdiff.train.folder import DESCRIPTION, EXPORT_WEIGHTS, RunFolder
 from rawdiff.train.weights import default_weights, read_weights, take_over
 
 Say = Callable[[str], None]
+ArrayLike: TypeAlias = Tensor | Array | None
 Progress = Callable[[int, int], None]
 """progress(done, total), in samples."""
-
-SETTINGS_FILE = "settings.json"
-MAX_SHOWN = 100  # samples in the picture of a set
 
 
 @dataclass(frozen=True)
@@ -70,11 +53,11 @@ class TrainedModel:
 
     def predict(
         self,
-        z_t: Tensor,
-        t: Tensor | float,
+        z_t: Tensor | Array,
+        t: Tensor | Array | float,
         label: Labels = None,
-        scalars: Tensor | None = None,
-        context: Tensor | None = None,
+        scalars: ArrayLike = None,
+        context: ArrayLike = None,
     ) -> Tensor:
         """The clean data that the network sees in z_t: [B, C, …], standardized like z_t.
 
@@ -99,8 +82,8 @@ class TrainedModel:
         label: Labels = None,
         seed: int = 0,
         *,
-        scalars: Tensor | None = None,
-        context: Tensor | None = None,
+        scalars: ArrayLike = None,
+        context: ArrayLike = None,
         first_index: int = 0,
         progress: Progress | None = None,
         **settings: Any,
@@ -111,7 +94,10 @@ class TrainedModel:
         recipe's `sample:` (solver, num_steps, cfg_scale, …). Sample number i depends on the seed
         and i alone: ten samples from `first_index=90` are the last ten of a hundred.
         """
-        chosen = SampleSettings(**(self.recipe.sample.model_dump() | settings | {"seed": seed}))
+        try:
+            chosen = SampleSettings(**(self.recipe.sample.model_dump() | settings | {"seed": seed}))
+        except ValidationError as error:
+            raise UserError("; ".join(explain(error, SampleSettings))) from None
         conditions = self._conditions(num_samples, label, scalars, context)
         batches, done = [], 0
         for batch in draw_all(
@@ -124,21 +110,28 @@ class TrainedModel:
         return torch.cat(batches) if batches else torch.empty(0, *self.shape)
 
     def _conditions(
-        self, num: int, label: Labels, scalars: Tensor | None, context: Tensor | None
+        self, num: int, label: Labels, scalars: ArrayLike, context: ArrayLike
     ) -> Conditions:
         info = self.sampler.info
-        given = {
-            "scalars": (scalars, len(info.scalar_names)),
-            "context": (context, info.num_context_channels),
-        }
-        for name, (value, width) in given.items():
-            if value is None and width and name == "context":
-                raise UserError(f"This model needs `context` with {width} channels.")
-            if value is not None and tuple(value.shape[:2]) != (num, width):
-                raise UserError(
-                    f"`{name}` must begin with shape [{num}, {width}], found {list(value.shape)}."
-                )
-        return Conditions(label_tensor(label, num, info.num_classes), scalars, context)
+        if context is None and info.num_context_channels:
+            raise UserError(
+                f"This model needs `context` with {info.num_context_channels} channels."
+            )
+        return Conditions(
+            label_tensor(label, num, info.num_classes),
+            _given("scalars", scalars, (num, len(info.scalar_names))),
+            _given("context", context, (num, info.num_context_channels, *self.shape[1:])),
+        )
+
+
+def _given(name: str, values: ArrayLike, shape: tuple[int, ...]) -> Tensor | None:
+    """Values as a tensor; UserError unless they have the shape that the model needs."""
+    if values is None:
+        return None
+    tensor = torch.as_tensor(values)
+    if tuple(tensor.shape) != shape:
+        raise UserError(f"`{name}` must have shape {list(shape)}, found {list(tensor.shape)}.")
+    return tensor
 
 
 def load(
@@ -200,135 +193,6 @@ def load_with(
         )
     weights = None if folder.is_export else recipe.sample.weights
     return folder, _load(folder, recipe, weights, step, recipe.train.device, say)
-
-
-def _real_data(data: Data) -> Subset:
-    return data.holdout or data.train
-
-
-def sample_run(
-    path: str | Path,
-    overrides: Sequence[str] = (),
-    *,
-    out: Path | None = None,
-    step: int | None = None,
-    say: Say = print,
-    progress: Progress | None = None,
-) -> Path:
-    """Draw `sample.num_samples` samples, write the field's own files and a picture.
-
-    Returns the folder with them: `out`, or `samples` in the run. What an earlier call wrote there
-    is replaced; UserError if the folder holds anything else.
-    """
-    folder, model = load_with(path, overrides, step, say)
-    settings, info = model.recipe.sample, model.sampler.info
-    target = folder.samples if out is None else out
-    writer = settings.writer or load_plugin("writers", info.writer)()
-    conditions = draw_conditions(
-        info, settings.num_samples, settings.labels, lambda: _real_data(open_data(model.recipe))
-    )
-    _clear_for_samples(target)
-    write_text(target / SETTINGS_FILE, _how_drawn(folder, model, step))
-    shown, done = [], 0
-    for batch in draw_all(model.sampler, settings.num_samples, conditions, settings):
-        part = slice(done, done + len(batch))
-        labels = conditions[part].label
-        _write(writer, batch, target, info, done, None if labels is None else labels.tolist())
-        shown += [batch[: max(MAX_SHOWN - done, 0)]]
-        done = part.stop
-        if progress:
-            progress(done, settings.num_samples)
-    samples = torch.cat(shown).numpy()
-    label = conditions[: len(samples)].label
-    image = picture.draw_samples(samples, info, None if label is None else label.tolist())
-    picture.save_png(image, target / "picture.png")
-    say(f"{done} samples and picture.png are in {target}.")
-    return target
-
-
-def _clear_for_samples(target: Path) -> None:
-    """Make room where only an earlier set of samples is lost."""
-    if target.exists() and not target.is_dir():
-        raise UserError(f"{target} is a file; give a folder for the samples.")
-    if target.is_dir() and any(target.iterdir()):
-        if not (target / SETTINGS_FILE).is_file():
-            raise UserError(f"{target} holds something else than samples; give another folder.")
-        shutil.rmtree(target)
-
-
-def _how_drawn(folder: RunFolder, model: TrainedModel, step: int | None) -> str:
-    """What is needed to have the same samples again, as JSON."""
-    facts = {"run": str(folder.path), "step": step if step is not None else "newest"}
-    return json.dumps(facts | {"sample": model.recipe.sample.model_dump(mode="json")}, indent=1)
-
-
-def _write(
-    writer: Writer,
-    batch: Tensor,
-    target: Path,
-    info: DataInfo,
-    first: int,
-    labels: list[int] | None,
-) -> None:
-    try:
-        writer.write(batch.numpy(), target, info=info, first_index=first, labels=labels)
-    except OSError as error:
-        raise UserError(f"Samples cannot be written to {target}: {error}.") from error
-
-
-def _evaluators(recipe: Recipe) -> dict[str, Evaluator]:
-    """Those that the recipe names, else all that are installed."""
-    chosen = recipe.evaluate.evaluators
-    if chosen is None:
-        chosen = {plugin.name: {} for plugin in plugins("evaluators")}
-    return {
-        name: build_plugin("evaluators", keys | {"name": name}) for name, keys in chosen.items()
-    }
-
-
-def evaluate_run(
-    path: str | Path,
-    overrides: Sequence[str] = (),
-    *,
-    step: int | None = None,
-    say: Say = print,
-    progress: Progress | None = None,
-) -> score_report.Report:
-    """Score new samples and, beside them, real held-out data; writes `scores.json` into the run.
-
-    Samples are drawn for the labels, scalars and context of the held-out data, as many as there
-    are, `evaluate.num_samples` at most. They miss the values that their held-out twins miss, so
-    that gaps weigh the same in both columns.
-    """
-    folder, model = load_with(path, overrides, step, say)
-    recipe, data = model.recipe, open_data(model.recipe)
-    require_same_data(folder.data_description(), describe_data(data), folder.path)
-    if data.holdout is None:
-        raise UserError(
-            "A score says nothing without that of real held-out data beside it, and this recipe "
-            "holds none out. Give some: `holdout.data.path=…` at the end of this command, or "
-            "`holdout: {fraction: 0.1}` in the recipe before training."
-        )
-    held_out = real_batch(data.holdout, spread(recipe.evaluate.num_samples, len(data.holdout)))
-    reference = real_batch(data.train, spread(recipe.evaluate.num_reference, len(data.train)))
-    generated = model.sample(
-        len(held_out),
-        held_out.label,
-        recipe.sample.seed,
-        scalars=held_out.scalars,
-        context=held_out.context,
-        progress=progress,
-    )
-    moments = measure(reference.split(64)).x
-    scores = score_report.evaluate(
-        torch.where(held_out.x.isnan(), torch.nan, generated),
-        held_out.x.float(),
-        reference.x.float(),
-        Setting(model.sampler.info, recipe.adapter, moments.mean, moments.std),
-        _evaluators(recipe),
-    )
-    score_report.write(scores, folder.scores)
-    return scores
 
 
 def export(

@@ -7,10 +7,11 @@ import pytest
 import torch
 from runs import small_recipe, write_arrays
 
-from rawdiff import run as rawdiff_run
+from rawdiff import results
 from rawdiff.cli import main
 from rawdiff.evaluate.evaluator import Evaluator
 from rawdiff.recipe_file import load_recipe
+from rawdiff.run import TrainedModel
 from rawdiff.train.start import train
 
 SEEN = []
@@ -34,15 +35,15 @@ def run(tmp_path):
 
 def test_generated_and_real_held_out_samples_are_scored_alike(run, monkeypatch) -> None:
     SEEN.clear()
-    monkeypatch.setattr(rawdiff_run, "_evaluators", lambda recipe: {"spy": Spy()})
+    monkeypatch.setattr(results, "_evaluators", lambda recipe: {"spy": Spy()})
     asked = []
-    draw = rawdiff_run.TrainedModel.sample
+    draw = TrainedModel.sample
     monkeypatch.setattr(
-        rawdiff_run.TrainedModel,
+        TrainedModel,
         "sample",
         lambda model, *args, **more: asked.append(args) or draw(model, *args, **more),
     )
-    rawdiff_run.evaluate_run(run.path, ["sample.seed=7"], say=lambda text: None)
+    results.evaluate_run(run.path, ["sample.seed=7"], say=lambda text: None)
     (generated, reference, setting), (held_out, reference_again, _) = SEEN
     assert len(generated) == len(held_out) == 10
     assert torch.equal(generated.isnan(), held_out.isnan())
