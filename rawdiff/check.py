@@ -47,8 +47,8 @@ def check(recipe: Recipe) -> list[Row]:
     extra = f" + {patcher.extra_dim} known" if patcher.extra_dim else ""
     rows += [
         Row("grid", f"{grid} = {grid.num_patches} patches of {patcher.patch_dim} values{extra}"),
-        Row("parameters", f"{cost.num_parameters / 1e6:,.1f} M"),
-        Row("multiply-adds", f"{cost.multiply_adds / 1e9:,.2f} G a forward pass and sample"),
+        Row("parameters", _amount(cost.num_parameters)),
+        Row("multiply-adds", f"{_amount(cost.multiply_adds)} a forward pass and sample"),
         Row("memory", _memory(recipe, network, patcher, cost)),
         Row("steps", _steps(recipe)),
         Row("time", _time(recipe, cost)),
@@ -104,8 +104,8 @@ def _memory(recipe: Recipe, network: Transformer, patcher: Patcher, cost: Cost) 
     size = recipe.train.micro_batch_size or recipe.train.batch_size
     held = activation_bytes(network, patcher) * size
     return (
-        f"{state / 2**30:,.2f} GiB weights, gradients, optimizer and EMAs; about "
-        f"{held / 2**30:,.1f} GiB activations for {size} samples at a time in float32, "
+        f"{state / 2**20:,.0f} MiB for weights, gradients, optimizer and EMAs; about "
+        f"{held / 2**20:,.0f} MiB of activations for {size} samples at a time in float32, "
         "half that in bfloat16"
     )
 
@@ -137,6 +137,11 @@ def activation_bytes(network: Transformer, patcher: Patcher) -> int:
     return total
 
 
+def _amount(number: float) -> str:
+    """In millions, or in billions where there are many."""
+    return f"{number / 1e9:,.2f} G" if number >= 1e10 else f"{number / 1e6:,.1f} M"
+
+
 def _steps(recipe: Recipe) -> str:
     train = recipe.train
     samples = train.num_steps * train.batch_size
@@ -152,7 +157,7 @@ def _time(recipe: Recipe, cost: Cost) -> str:
         speed = peak * EXPECTED_MFU
     else:
         what, speed = f"this {device.type} at the speed of a matrix product", _matmul_flops(device)
-    return f"{flops:.3g} operations: {timedelta(seconds=round(flops / speed))} on {what}"
+    return f"{flops:.3g} operations: about {timedelta(seconds=round(flops / speed))} on {what}"
 
 
 def _matmul_flops(device: torch.device, size: int = 1024) -> float:

@@ -22,7 +22,11 @@ from rawdiff.evaluate import report as score_report
 from rawdiff.train.start import train
 from rawdiff.version import __version__
 
-console = Console(highlight=False, soft_wrap=True)
+console = Console(
+    highlight=False,
+    soft_wrap=True,
+    width=None if sys.stdout.isatty() else 160,  # a file or a pipe has no width
+)
 
 
 def _say(text: str) -> None:
@@ -160,6 +164,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         Console(stderr=True, highlight=False, soft_wrap=True).print(
             f"rawdiff: {error}", markup=False
         )
+        return 2
+    except OSError as error:
+        sys.stderr.write(f"rawdiff: the system refuses: {error}. Mend that and try again.\n")
         return 2
     except KeyboardInterrupt:
         return 130

@@ -66,7 +66,13 @@ def label_tensor(label: Labels, num_samples: int, num_classes: int) -> Tensor | 
         return torch.full((num_samples,), num_classes) if num_classes else None
     if not num_classes:
         raise UserError("Labels were given, but this model was trained without labels.")
-    labels = torch.as_tensor(label, dtype=torch.int64).flatten()
+    try:
+        labels = torch.as_tensor(label).flatten()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"Labels must be whole numbers, found {label!r:.60}.") from error
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise UserError(f"Labels must be whole numbers, found {label!r:.60}.")
+    labels = labels.long()
     if len(labels) not in (1, num_samples):
         raise UserError(f"{len(labels)} labels for {num_samples} samples; give one for each.")
     if wrong := [int(i) for i in labels if not 0 <= i <= num_classes]:

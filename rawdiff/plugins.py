@@ -27,16 +27,13 @@ class Plugin:
 
 
 @cache
-def _entry_points(kind: Kind) -> dict[str, EntryPoint]:
-    found: dict[str, EntryPoint] = {}
-    for point in entry_points(group=f"rawdiff.{kind}"):
-        rival = found.setdefault(point.name, point)
-        if rival.value != point.value:
-            raise UserError(
-                f"Two packages bring a plug-in `{point.name}` in rawdiff.{kind}: "
-                f"{_package(rival)} ({rival.value}) and {_package(point)} ({point.value}). "
-                "Uninstall one of them, or rename the entry point of your own."
-            )
+def _entry_points(kind: Kind) -> dict[str, list[EntryPoint]]:
+    """By name; more than one where packages bring different things under the same name."""
+    found: dict[str, list[EntryPoint]] = {}
+    for point in sorted(entry_points(group=f"rawdiff.{kind}"), key=lambda p: (p.name, p.value)):
+        same_name = found.setdefault(point.name, [])
+        if point.value not in (other.value for other in same_name):
+            same_name.append(point)
     return found
 
 
@@ -48,7 +45,8 @@ def plugins(kind: Kind) -> list[Plugin]:
     """All plug-ins of a kind by name, without importing any of them."""
     return [
         Plugin(kind, name, point.value, _package(point))
-        for name, point in sorted(_entry_points(kind).items())
+        for name, points in _entry_points(kind).items()
+        for point in points
     ]
 
 
@@ -65,7 +63,13 @@ def load_plugin(kind: Kind, name: str) -> Any:
             f"No plug-in `{name}` in rawdiff.{kind}; there are: {', '.join(sorted(points))}.{hint} "
             "A plug-in of your own needs its entry point installed (`pip install -e .`)."
         )
-    point = points[name]
+    point, *rivals = points[name]
+    if rivals:
+        both = " and ".join(f"{_package(p)} ({p.value})" for p in points[name])
+        raise UserError(
+            f"Two packages bring a plug-in `{name}` in rawdiff.{kind}: {both}. "
+            "Uninstall one of them, or rename the entry point of your own."
+        )
     try:
         return point.load()
     except Exception as error:
@@ -98,6 +102,8 @@ def build_plugin(kind: Kind, section: Any) -> Any:
     keys = {key: value for key, value in section.items() if key != "name"}
     try:
         return load_plugin(kind, section["name"])(**keys)
+    except TypeError as error:
+        raise UserError(f"Plug-in `{section['name']}` cannot be used: {error}.") from error
     except ValidationError as error:
         found = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise ValueError(f"{section['name']}: {'; '.join(found)}") from error

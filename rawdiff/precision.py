@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import torch
 
@@ -17,6 +17,8 @@ def choose_device(device: Device) -> torch.device:
     """The device asked for; `auto` takes a GPU where there is one. UserError if it is not there."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device not in get_args(Device):
+        raise UserError(f"`{device}` is no device; there are {', '.join(get_args(Device))}.")
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError(
             f"`train.device: {device}` was asked for, but torch {torch.__version__} finds none. "

@@ -65,7 +65,7 @@ class TrainSettings(Settings):
     another run or export.
     """
 
-    num_steps: int = Field(ge=0)
+    num_steps: int = Field(ge=1)
     batch_size: int = Field(ge=1)
     micro_batch_size: int | None = Field(default=None, ge=1)
     learning_rate: float = Field(default=2e-4, gt=0)
@@ -116,7 +116,13 @@ class EvaluateSettings(Settings):
 
     num_samples: int = Field(default=1000, ge=2)
     num_reference: int = Field(default=5000, ge=2)
-    evaluators: dict[str, dict[str, Any]] | None = None
+    evaluators: dict[str, dict[str, Any]] | None = Field(default=None, min_length=1)
+
+    @model_validator(mode="after")
+    def _evaluators_exist(self) -> EvaluateSettings:
+        for name, keys in (self.evaluators or {}).items():
+            build_plugin("evaluators", keys | {"name": name})
+        return self
 
 
 class Recipe(Settings):

@@ -14,11 +14,21 @@ from rawdiff.adapter import Adapter
 from rawdiff.data.dataset import Dataset
 from rawdiff.errors import UserError
 from rawdiff.files import write_text
+from rawdiff.model.settings import SIZES
 from rawdiff.plugins import Kind, load_plugin, plugins
 from rawdiff.recipe import Recipe
 
 PLUGIN_SECTIONS: dict[str, Kind] = {"data": "datasets", "adapter": "adapters"}
-SUFFIXES = (".yaml", ".yml")
+PLAIN_WORDS = {
+    "model_type": "must be a section of `key: value` lines",
+    "is_instance_of": "must be a section of `key: value` lines with a `name`",
+    "dict_type": "must be a section of `key: value` lines",
+    "tuple_type": "must be a list such as [1, 2]",
+    "too_short": "must not be empty",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "path_type": "must be a path",
+}
 
 
 def recipe_folder() -> Path:
@@ -55,10 +65,20 @@ def find_recipe(name: str | Path, relative_to: Path | None = None) -> Path:
     )
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML's safe loader, to which a key that is given twice is a mistake."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        if twice := [key for key in keys if keys.count(key) > 1]:
+            raise yaml.YAMLError(f"`{twice[0]}` is given twice{node.start_mark}")
+        return super().construct_mapping(node, deep)
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file. UserError where it is not one."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(content, dict):
@@ -67,12 +87,17 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """`over` laid over `base`, section by section; another plug-in's section replaces it whole."""
+    """`over` laid over `base`, section by section.
+
+    Another plug-in's section replaces it whole; `model.size` takes all that it decides from `base`.
+    """
     merged = dict(base)
     for key, value in over.items():
         old = merged.get(key)
         if isinstance(old, dict) and isinstance(value, dict):
-            other = {"name"} <= value.keys() and value["name"] != old.get("name")
+            if key == "model" and value.get("size") is not None:
+                old = {name: item for name, item in old.items() if name not in SIZES["H"]}
+            other = "name" in value and value["name"] != old.get("name")
             merged[key] = value if other else merge(old, value)
         else:
             merged[key] = value
@@ -86,6 +111,8 @@ def _extended(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     parent = content.pop("extends", None)
     if parent is None:
         return content
+    if not isinstance(parent, str):
+        raise UserError(f"{path}: `extends` names one recipe, found {parent!r:.60}.")
     parent_path = find_recipe(parent, relative_to=path.parent)
     return merge(_extended(parent_path, (*seen, path.resolve())), content)
 
@@ -98,7 +125,10 @@ def apply_override(content: dict[str, Any], override: str) -> dict[str, Any]:
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise UserError(f"The value of `{override}` is not valid YAML: {error}") from error
+        raise UserError(
+            f"The value of `{override}` is not valid YAML: {error}\n"
+            "Put the whole argument in quotes if it has spaces."
+        ) from error
     nested: Any = value
     for part in reversed(key.strip().split(".")):
         nested = {part: nested}
@@ -131,6 +161,8 @@ def parse_recipe(content: dict[str, Any], source: str) -> Recipe:
             except ValidationError as error:
                 problems += explain(error, plugin, (section,))
                 del content[section]
+            except TypeError as error:
+                raise UserError(f"Plug-in `{value['name']}` cannot be used: {error}.") from error
     try:
         recipe = Recipe.model_validate(content)
         holdout = recipe.holdout_data  # its keys are checked when it is made
@@ -172,7 +204,7 @@ def _problems(
         elif detail["type"] == "missing":
             yield f"`{key}` is missing."
         else:
-            message = detail["msg"].removeprefix("Value error, ")
+            message = PLAIN_WORDS.get(detail["type"], detail["msg"].removeprefix("Value error, "))
             found = detail.get("input")
             seen = "" if isinstance(found, dict | BaseModel) else f" (found {found!r:.60})"
             yield f"`{key}`: {message}{seen}"

@@ -73,6 +73,8 @@ class TrainedModel:
         times = torch.as_tensor(t, dtype=torch.float32).flatten()
         if len(times) not in (1, len(z_t)):
             raise UserError(f"{len(times)} times for {len(z_t)} samples; give one for each.")
+        if not bool(((times >= 0) & (times <= 1)).all()):
+            raise UserError("Times t lie between 0 (noise) and 1 (data).")
         conditions = self._conditions(len(z_t), label, scalars, context)
         return self.sampler.predict(z_t, times.expand(len(z_t)), conditions)
 
@@ -94,6 +96,8 @@ class TrainedModel:
         recipe's `sample:` (solver, num_steps, cfg_scale, …). Sample number i depends on the seed
         and i alone: ten samples from `first_index=90` are the last ten of a hundred.
         """
+        if not isinstance(num_samples, int) or num_samples < 0:
+            raise UserError(f"num_samples must be a whole number from 0 on, found {num_samples!r}.")
         try:
             chosen = SampleSettings(**(self.recipe.sample.model_dump() | settings | {"seed": seed}))
         except ValidationError as error:
@@ -205,8 +209,8 @@ def export(
 ) -> Path:
     """One set of weights as safetensors, with all that is needed to load it, in a new folder."""
     folder = RunFolder.open(path)
-    if out.exists() and any(out.iterdir()):
-        raise UserError(f"{out} is there already and not empty; give another folder.")
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise UserError(f"{out} is there already, and is no empty folder; give another.")
     tensors = read_weights(folder, weights, step, say)
     out.mkdir(parents=True, exist_ok=True)
     for name in DESCRIPTION:
@@ -218,5 +222,6 @@ def export(
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
     save_file(tensors, out / EXPORT_WEIGHTS, metadata=facts)
+    (out / EXPORT_WEIGHTS).chmod(0o644)  # readable to others, as the files beside it
     say(f"{out} holds {EXPORT_WEIGHTS} ({facts['weights']}) and what is needed to load it.")
     return out

@@ -48,7 +48,7 @@ def test_the_largest_recipe_is_checked_without_data_in_seconds_and_little_memory
     assert done.returncode == 0, done.stderr
     assert time.perf_counter() - start < 15
     assert "not there, so only the recipe was checked" in done.stdout
-    for words in ("row 16 × column 16 = 256 patches of 3072 values", "GiB", "400,320"):
+    for words in ("row 16 × column 16 = 256 patches of 3072 values", "MiB", "400,320"):
         assert words in done.stdout
     used_kib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     assert used_kib < 2 * 2**20  # of the largest child so far

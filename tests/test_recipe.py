@@ -106,11 +106,41 @@ def test_a_circle_of_recipes_is_found(tmp_path) -> None:
         (["holdout={}"], "either `fraction` or `data`"),
         (["train"], "not of the form key=value"),
         (["train.ema=[{decay: 0.9}, {decay: 0.9}]"], "two EMAs are the same"),
+        (["train=3"], "`train`: must be a section"),
+        (["train.num_steps=1.5"], "must be a whole number"),
+        (["train.num_steps=0"], "`train.num_steps`"),
+        (["evaluate.evaluators={frechet: {num_componets: 3}}"], "num_componets"),
+        (["evaluate.evaluators={freche: {}}"], "Did you mean `frechet`"),
+        (["sample.writer={name: png, folders: true}"], "folders"),
+        (["extends=[a, b]"], "`extends` is not a key"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_cure(recipe, overrides, message) -> None:
     with pytest.raises(UserError, match=message):
         load_recipe(recipe, overrides)
+
+
+def test_a_size_decides_over_what_was_inherited(recipe) -> None:
+    child = _write(
+        recipe.parent / "small.yaml", "extends: mine.yaml\nmodel: {width: 64, depth: 3, heads: 2}"
+    )
+    for loaded in (
+        load_recipe(child, ["model.size=B"]),
+        load_recipe(_write(recipe.parent / "b.yaml", "extends: small.yaml\nmodel: {size: B}")),
+    ):
+        assert (loaded.model.width, loaded.model.depth, loaded.model.heads) == (768, 12, 12)
+    assert load_recipe(child, ["model.size=B", "model.depth=6"]).model.depth == 6
+
+
+def test_a_key_that_is_given_twice_is_refused(tmp_path) -> None:
+    with pytest.raises(UserError, match="`seed` is given twice"):
+        load_recipe(_write(tmp_path / "twice.yaml", "seed: 1\nseed: 2\n"))
+
+
+def test_home_is_expanded(recipe) -> None:
+    loaded = load_recipe(recipe, ["run_dir=~/runs/a", "data.path=~/x.npy"])
+    assert loaded.run_dir == Path.home() / "runs" / "a"
+    assert loaded.data.path == Path.home() / "x.npy"
 
 
 def test_all_mistakes_are_listed_at_once(recipe) -> None:

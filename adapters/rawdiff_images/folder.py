@@ -173,6 +173,15 @@ def _visible(folder: Path) -> Iterator[os.DirEntry[str]]:
         ) from error
 
 
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError as error:
+        raise UserError(
+            f"{entry.path} cannot be followed: {error.strerror}. Remove that link."
+        ) from error
+
+
 def _is_image(name: str) -> bool:
     return name.lower().endswith(SUFFIXES)
 
@@ -180,7 +189,7 @@ def _is_image(name: str) -> bool:
 def _images(folder: Path, prefix: str) -> Iterator[str]:
     """Images in and below a folder, in no order; a broken link is among them, to be found out."""
     for entry in _visible(folder):
-        if entry.is_dir():
+        if _is_folder(entry):
             yield from _images(Path(entry.path), f"{prefix}{entry.name}/")
         elif _is_image(entry.name):
             yield prefix + entry.name

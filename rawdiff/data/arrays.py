@@ -187,6 +187,11 @@ def _labels(data: ArrayDataset, num_samples: int) -> tuple[Array | None, int]:
             "classes are whole numbers from 0 on: save them so, `y.astype(numpy.int64)`."
         )
     highest = int(labels.max())
+    if highest >= max(num_samples, data.num_classes or 0):
+        raise UserError(
+            f"`data.labels` goes up to {highest}, but there are only {num_samples} samples. Number "
+            "the classes 0, 1, 2, … without gaps."
+        )
     if data.num_classes and highest >= data.num_classes:
         raise UserError(
             f"`data.labels` goes up to {highest}, so there are {highest + 1} classes, but "

@@ -142,6 +142,8 @@ def _spread_weight(sample: Sample) -> Array | None:
             f"A sample's weight of shape {np.shape(sample.weight)} does not broadcast to x of "
             f"shape {sample.x.shape}."
         )
+    if not (weight >= 0).all() or np.isinf(weight).any():
+        raise UserError("A sample's weight is negative or not finite; 0 is the smallest.")
     return weight
 
 

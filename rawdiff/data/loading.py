@@ -28,7 +28,16 @@ class Subset:
         return len(self.indices)
 
     def get_batch(self, positions: Sequence[int]) -> list[Sample]:
-        return self.dataset.get_batch([int(self.indices[i]) for i in positions])
+        """Samples that are what the dataset says of itself; UserError for one that is not."""
+        indices = [int(self.indices[i]) for i in positions]
+        samples, info = self.dataset.get_batch(indices), self.info
+        for index, sample in zip(indices, samples, strict=True):
+            if wrong := _unlike(sample, info):
+                name = type(self.dataset).__name__
+                raise UserError(
+                    f"Sample {index} of {name} {wrong}. Correct the dataset or its `info`."
+                )
+        return samples
 
     def augment(self, batch: Batch, draw: Draw) -> Batch:
         return self.dataset.augment(batch, draw)
@@ -38,6 +47,22 @@ class Subset:
         starts = range(0, len(self), batch_size)
         places = [list(range(i, min(i + batch_size, len(self)))) for i in starts]
         return _load(self, [(place, place) for place in places], num_workers)
+
+
+def _unlike(sample: Sample, info: DataInfo) -> str | None:
+    """How a sample differs from what its dataset says of itself."""
+    if sample.x.shape != info.shape:
+        return f"has shape {sample.x.shape} instead of {info.shape}"
+    labelled = sample.label is not None and 0 <= sample.label < info.num_classes
+    if labelled != (info.num_classes > 0) or (sample.label is not None and not labelled):
+        return f"has label {sample.label}, but there are {info.num_classes} classes"
+    num_scalars = 0 if sample.scalars is None else len(sample.scalars)
+    if num_scalars != len(info.scalar_names):
+        return f"has {num_scalars} scalars instead of {len(info.scalar_names)}"
+    num_context = 0 if sample.context is None else len(sample.context)
+    if num_context != info.num_context_channels:
+        return f"has {num_context} channels of context instead of {info.num_context_channels}"
+    return None
 
 
 class _Batches(torch_data.Dataset[Batch | UserError]):

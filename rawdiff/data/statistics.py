@@ -9,6 +9,7 @@ from typing import Literal
 
 import torch
 from pydantic import Field, model_validator
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
@@ -90,7 +91,12 @@ class Statistics:
     def load(cls, path: Path) -> Statistics:
         if not path.is_file():
             raise UserError(f"{path} is missing: it holds the statistics of the run's data.")
-        tensors = load_file(path)
+        try:
+            tensors = load_file(path)
+        except SafetensorError as error:
+            raise UserError(
+                f"{path} is damaged ({error}). The checkpoints of the run hold copies of it."
+            ) from error
 
         def moments(name: str) -> Moments | None:
             mean = tensors.get(f"{name}.mean")

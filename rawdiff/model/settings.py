@@ -44,8 +44,8 @@ class ModelSettings(Settings):
     """
 
     size: Size | None = None
-    width: int = Field(default=384, ge=8)
-    depth: int = Field(default=8, ge=1)
+    width: int = Field(default=384, ge=8, le=100_000)
+    depth: int = Field(default=8, ge=1, le=1000)
     heads: int = Field(default=6, ge=1)
     bottleneck: int | None = Field(default=128, ge=1)
     in_context_len: int = Field(default=32, ge=0)

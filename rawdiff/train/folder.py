@@ -69,7 +69,13 @@ class RunFolder:
         return read_recipe(self.path / "recipe.yaml")
 
     def info(self) -> DataInfo:
-        return read_description(self.data_description())
+        try:
+            return read_description(self.data_description())
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{self.path / 'data.json'} is damaged ({error}). The checkpoints of the run hold "
+                "copies of it."
+            ) from error
 
     def data_description(self) -> str:
         return (self.path / "data.json").read_text(encoding="utf-8")

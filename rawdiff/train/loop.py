@@ -57,7 +57,12 @@ class Loop:
         state, objective, train = self.state, self.objective, self.state.recipe.train
         batch = self.log.timed(lambda: next(self.batches))
         # Normalized by the weight of the whole batch, however it is cut or masked.
-        weight = max(objective.weight(batch), 1e-12)
+        weight = objective.weight(batch)
+        if weight <= 0:
+            raise UserError(
+                f"All values of the batch of step {state.step + 1} are missing or have weight 0: "
+                "there is nothing to learn. Look at `data` (and its weights)."
+            )
         loss = torch.zeros((), device=objective.device)
         state.network.train()
         for micro_batch in batch.split(train.micro_batch_size or train.batch_size):

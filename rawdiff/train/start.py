@@ -84,8 +84,20 @@ def train(recipe: Recipe, say: Say = print) -> RunFolder:
         if state.step >= recipe.train.num_steps:
             say(f"{folder.path} is finished: raise `train.num_steps` to go on.")
         else:
+            say(_overview(data, patcher))
             _run(folder, state, patcher, data)
     return folder
+
+
+def _overview(data: Data, patcher: Patcher) -> str:
+    """What was found, in a line."""
+    info = data.train.info
+    classes = f" of {info.num_classes} classes" if info.num_classes else ""
+    held_out = "" if data.holdout is None else f", {len(data.holdout):,} held out"
+    return (
+        f"{len(data.train):,} training samples{classes}{held_out}; "
+        f"{patcher.grid} = {patcher.grid.num_patches} patches of {patcher.patch_dim} values"
+    )
 
 
 def _make_folder(path: Path) -> RunFolder:
@@ -184,9 +196,9 @@ def _make_state(
 ) -> tuple[TrainState, Patcher]:
     if found is None:
         statistics = take_statistics(recipe, data.train)
-        statistics.save(folder.statistics_file)
     else:
         statistics = RunFolder(found.path).statistics()
+    statistics.save(folder.statistics_file)
     device = choose_device(recipe.train.device)
     patcher = make_patcher(recipe, data.train.info, statistics, device)
     network = materialize(make_network(recipe, data.train.info, patcher), device)

@@ -21,7 +21,7 @@ class Counting(Dataset):
 
     @property
     def info(self) -> DataInfo:
-        return DataInfo(shape=(1, 2), channels=("number",))
+        return DataInfo(shape=(1, 2), channels=("number",), class_names=("a", "b", "c"))
 
     def __len__(self) -> int:
         return self.num
@@ -170,3 +170,36 @@ def test_context_and_its_gaps_are_told_to_the_network() -> None:
     assert patches.extra[0, 0, 0] == 0
     assert patches.extra[0, 0, 4] == 0
     assert patches.extra[1, 0, 4] == 1
+
+
+class Lying(Counting):
+    """Says one thing of its samples and brings another."""
+
+    lie: str
+
+    def __getitem__(self, index: int) -> Sample:
+        x = np.zeros((1, 3) if self.lie == "shape" else (1, 2), dtype=np.float32)
+        label = {"label": 3, "no label": None}.get(self.lie, 0)
+        scalars = np.zeros(2, dtype=np.float32) if self.lie == "scalars" else None
+        context = x if self.lie == "context" else None
+        return Sample(x=x, label=label, scalars=scalars, context=context)
+
+
+@pytest.mark.parametrize("lie", ["shape", "label", "no label", "scalars", "context"])
+def test_a_sample_that_is_not_what_its_dataset_says_is_named(lie) -> None:
+    with pytest.raises(UserError, match=r"Sample 4 of Lying has .*Correct the dataset"):
+        Subset(Lying(lie=lie), range(10)).get_batch([4])
+    assert Subset(Lying(lie="none"), range(10)).get_batch([4])
+
+
+@pytest.mark.parametrize("weight", [-1.0, np.inf, np.nan])
+def test_weights_that_are_none_are_refused(weight) -> None:
+    with pytest.raises(UserError, match="negative or not finite"):
+        collate([Sample(x=np.zeros((1, 2)), weight=np.full((1, 2), weight))], [0])
+
+
+def test_infinite_values_are_named_when_statistics_are_taken() -> None:
+    x = torch.zeros(4, 2, 3)
+    x[2, 1, 0] = torch.inf
+    with pytest.raises(UserError, match=r"Channels \[1\] of `x` hold infinite values"):
+        measure([_batch(x)])

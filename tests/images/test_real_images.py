@@ -69,4 +69,4 @@ def test_an_export_is_all_that_is_needed(tmp_path, monkeypatch, capsys) -> None:
     assert main(["sample", "out", "sample.num_samples=2", "--out", "drawn"]) == 0
     assert len(list((tmp_path / "drawn").glob("0*.png"))) == 2
     assert main(["export", "runs/demo", "out"]) == 2
-    assert "not empty" in capsys.readouterr().err
+    assert "no empty folder" in capsys.readouterr().err

@@ -103,15 +103,8 @@ def test_a_checkpoint_with_other_tensors_is_named(recipe, run, tmp_path, capsys)
 
 def test_begin_from_the_weights_of_another_run(recipe, run) -> None:
     new = run.parent / "new"
-    command = [
-        "train",
-        str(recipe),
-        f"run_dir={new}",
-        f"train.init_from={run}",
-        "train.num_steps=0",
-    ]
-    assert main([*command]) == 0
-    assert main([*command[:-1], "train.num_steps=1", "train.learning_rate=1e-12"]) == 0
+    command = ["train", str(recipe), f"run_dir={new}", f"train.init_from={run}"]
+    assert main([*command, "train.num_steps=1", "train.learning_rate=1e-12"]) == 0
     ours, theirs = checkpoint_tensors(new, 1), checkpoint_tensors(run, 10)
     name = "model.blocks.0.attn.qkv.weight"
     # the first EMA of the run is what sampling would use, so it is what is taken over
