@@ -3,7 +3,6 @@
 import resource
 import subprocess
 import sys
-import time
 
 import pytest
 from runs import rawdiff
@@ -43,10 +42,11 @@ def test_recipes_have_the_published_size(name) -> None:
 
 
 def test_the_largest_recipe_is_checked_without_data_in_seconds_and_little_memory() -> None:
-    start = time.perf_counter()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     done = rawdiff("check", "imagenet_jit_g32")
     assert done.returncode == 0, done.stderr
-    assert time.perf_counter() - start < 15
+    # Of the processor's time: what else the machine does must not decide.
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < 15
     assert "not there, so only the recipe was checked" in done.stdout
     for words in ("row 16 × column 16 = 256 patches of 3072 values", "MiB", "400,320"):
         assert words in done.stdout
