@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -73,7 +74,8 @@ def _prepare(args: argparse.Namespace) -> None:
         if dataset is not None:
             target = packed_folder(dataset, PACKED_FOLDER)
             with _bar("pack") as bar:
-                packed = pack(dataset, target, num_workers=recipe.train.num_workers, progress=bar)
+                num_workers = recipe.train.num_workers or os.cpu_count() or 1
+                packed = pack(dataset, target, num_workers=num_workers, progress=bar)
             damaged = len(packed.index.damaged)
             left_out = f" ({damaged} damaged ones left out)" if damaged else ""
             _say(f"{target} holds {len(packed):,} samples{left_out}.")

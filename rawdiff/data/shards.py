@@ -23,6 +23,7 @@ from pydantic import ConfigDict
 
 from rawdiff.data.dataset import Array, DataInfo, Sample
 from rawdiff.errors import UserError
+from rawdiff.files import write_text
 from rawdiff.settings import Settings
 
 PART_NAMES = ("x", "label", "scalars", "context", "weight")
@@ -112,12 +113,7 @@ def read_index(path: Path) -> Index:
 
 def write_index(index: Index, path: Path) -> None:
     """All or nothing: readers see the old index or the new one."""
-    with writing(path.parent), _temporary(path) as temporary:
-        with temporary.open("w", encoding="utf-8") as file:
-            json.dump(index.model_dump(), file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+    write_text(path, json.dumps(index.model_dump(), indent=1))
 
 
 def parts_of(sample: Sample) -> dict[str, Part]:
