@@ -19,7 +19,7 @@ from rawdiff.data.statistics import measure
 from rawdiff.data.writer import Writer
 from rawdiff.errors import UserError
 from rawdiff.evaluate import report as score_report
-from rawdiff.evaluate.evaluator import Evaluator, Setting
+from rawdiff.evaluate.evaluator import Basis, Evaluator
 from rawdiff.files import write_text
 from rawdiff.plugins import build_plugin, load_plugin, plugins
 from rawdiff.recipe import Recipe
@@ -153,7 +153,7 @@ def evaluate_run(
         torch.where(held_out.x.isnan(), torch.nan, generated),
         held_out.x.float(),
         reference.x.float(),
-        Setting(model.sampler.info, recipe.adapter, moments.mean, moments.std),
+        Basis(model.sampler.info, recipe.adapter, moments.mean, moments.std),
         _evaluators(recipe),
     )
     score_report.write(scores, folder.scores)

@@ -13,7 +13,7 @@ from rawdiff.settings import Settings
 
 
 @dataclass(frozen=True)
-class Setting:
+class Basis:
     """Names and units of samples, how they are cut; mean and spread [C] of the reference."""
 
     info: DataInfo
@@ -26,7 +26,7 @@ class Evaluator(Settings, ABC):
     """Fields are the keys that a recipe may write under `evaluate.evaluators.<name>:`."""
 
     @abstractmethod
-    def score(self, samples: Tensor, reference: Tensor, setting: Setting) -> dict[str, float]:
+    def score(self, samples: Tensor, reference: Tensor, basis: Basis) -> dict[str, float]:
         """Scores of `samples` [n, C, …] against training data `reference` [m, C, …].
 
         Both are float32 in the data's own units, NaN where missing. The same function scores

@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor
 
 from rawdiff.errors import UserError
-from rawdiff.evaluate.evaluator import Evaluator, Setting
+from rawdiff.evaluate.evaluator import Basis, Evaluator
 
 NUM_ITERATIONS = 4
 NUM_SPARE = 16
@@ -27,25 +27,25 @@ class Frechet(Evaluator):
 
     num_components: int = Field(default=64, ge=1)
 
-    def score(self, samples: Tensor, reference: Tensor, setting: Setting) -> dict[str, float]:
+    def score(self, samples: Tensor, reference: Tensor, basis: Basis) -> dict[str, float]:
         """UserError if there are fewer than two samples or two of the reference."""
         if min(len(samples), len(reference)) < 2:
             raise UserError(
                 f"`frechet` compares spreads, but there are {len(samples)} samples and "
                 f"{len(reference)} of the reference. Give at least 2 of each, better 1,000."
             )
-        real = vectors(reference, setting)
+        real = vectors(reference, basis)
         center = real.mean(0)
         real -= center
         num_components = min(self.num_components, len(real) - 1, real.shape[1])
         axes = principal_axes(real, num_components)
-        return {"": frechet_distance((vectors(samples, setting) - center) @ axes, real @ axes)}
+        return {"": frechet_distance((vectors(samples, basis) - center) @ axes, real @ axes)}
 
 
-def vectors(x: Tensor, setting: Setting) -> Tensor:
+def vectors(x: Tensor, basis: Basis) -> Tensor:
     """Raw x [n, C, …] to standardized vectors [n, D] of their own memory, 0 where missing."""
     channels = (1, -1, *(1,) * (x.dim() - 2))
-    mean, std = (values.to(x.device).view(channels) for values in (setting.mean, setting.std))
+    mean, std = (values.to(x.device).view(channels) for values in (basis.mean, basis.std))
     return x.float().sub(mean).div_(std).nan_to_num_(nan=0.0).flatten(1)
 
 

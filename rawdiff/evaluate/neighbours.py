@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor
 
 from rawdiff.errors import UserError
-from rawdiff.evaluate.evaluator import Evaluator, Setting
+from rawdiff.evaluate.evaluator import Basis, Evaluator
 from rawdiff.evaluate.frechet import vectors
 
 VALUES_AT_ONCE = 2**24
@@ -26,14 +26,14 @@ class Neighbours(Evaluator):
 
     ratio: float = Field(default=1 / 3, gt=0, lt=1)
 
-    def score(self, samples: Tensor, reference: Tensor, setting: Setting) -> dict[str, float]:
+    def score(self, samples: Tensor, reference: Tensor, basis: Basis) -> dict[str, float]:
         """UserError if the reference has fewer than two samples."""
         if len(reference) < 2:
             raise UserError(
                 f"`neighbours` needs the two nearest training samples, but the reference has "
                 f"{len(reference)}. Give it more."
             )
-        nearest, second = two_nearest(vectors(samples, setting), vectors(reference, setting)).T
+        nearest, second = two_nearest(vectors(samples, basis), vectors(reference, basis)).T
         copies = nearest < self.ratio * second
         return {"": float(nearest.median()), "copies": float(copies.double().mean())}
 

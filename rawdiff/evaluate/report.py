@@ -13,7 +13,7 @@ from rich.table import Table
 from torch import Tensor
 
 from rawdiff.errors import UserError
-from rawdiff.evaluate.evaluator import Evaluator, Setting
+from rawdiff.evaluate.evaluator import Basis, Evaluator
 from rawdiff.files import write_text
 
 GENERATED = "generated"
@@ -38,7 +38,7 @@ def evaluate(
     samples: Tensor,
     holdout: Tensor,
     reference: Tensor,
-    setting: Setting,
+    basis: Basis,
     evaluators: Mapping[str, Evaluator],
 ) -> Report:
     """Score `samples` [n, C, …] and real `holdout` [h, C, …] against training data [m, C, …].
@@ -53,7 +53,7 @@ def evaluate(
     scores: dict[str, dict[str, float]] = {}
     for name, evaluator in evaluators.items():
         for column, x in ((GENERATED, samples), (ORACLE, holdout)):
-            for key, score in evaluator.score(x, reference, setting).items():
+            for key, score in evaluator.score(x, reference, basis).items():
                 full_name = f"{name}/{key}" if key else name
                 if not math.isfinite(score):
                     raise UserError(

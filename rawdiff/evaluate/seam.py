@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from rawdiff.adapter import Adapter
-from rawdiff.evaluate.evaluator import Evaluator, Setting
+from rawdiff.evaluate.evaluator import Basis, Evaluator
 
 SMALLEST = 1e-6
 
@@ -23,9 +23,9 @@ class Seam(Evaluator):
     are left out. Differences inside count as at least 1e-6 standard deviations.
     """
 
-    def score(self, samples: Tensor, reference: Tensor, setting: Setting) -> dict[str, float]:
-        x = samples / setting.std.to(samples.device).view(1, -1, *(1,) * (samples.dim() - 2))
-        patch = patch_numbers(setting.adapter, x.shape[2:]).to(x.device)
+    def score(self, samples: Tensor, reference: Tensor, basis: Basis) -> dict[str, float]:
+        x = samples / basis.std.to(samples.device).view(1, -1, *(1,) * (samples.dim() - 2))
+        patch = patch_numbers(basis.adapter, x.shape[2:]).to(x.device)
         ratios = []
         for dim, size in enumerate(patch.shape):
             difference = x.diff(dim=2 + dim).abs()

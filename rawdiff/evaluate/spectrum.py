@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from rawdiff.evaluate.evaluator import Evaluator, Setting
+from rawdiff.evaluate.evaluator import Basis, Evaluator
 
 FLOOR = 1e-12
 VALUES_AT_ONCE = 2**22
@@ -23,17 +23,17 @@ class Spectrum(Evaluator):
     Power under 1e-12 of a channel's variance counts as that much.
     """
 
-    def score(self, samples: Tensor, reference: Tensor, setting: Setting) -> dict[str, float]:
-        k, power = radial_spectrum(samples, setting)
-        _, power_reference = radial_spectrum(reference, setting)
+    def score(self, samples: Tensor, reference: Tensor, basis: Basis) -> dict[str, float]:
+        k, power = radial_spectrum(samples, basis)
+        _, power_reference = radial_spectrum(reference, basis)
         if not len(k):
             return {}
-        floor = FLOOR * setting.std.double().to(power.device).square()[:, None]
+        floor = FLOOR * basis.std.double().to(power.device).square()[:, None]
         ratio = power.maximum(floor).log10() - power_reference.maximum(floor).log10()
         return {"": float(ratio.abs().mean())}
 
 
-def radial_spectrum(x: Tensor, setting: Setting) -> tuple[Tensor, Tensor]:
+def radial_spectrum(x: Tensor, basis: Basis) -> tuple[Tensor, Tensor]:
     """Wavenumbers k [K], in cycles per grid step, and power P [C, K] of raw x [n, C, …].
 
         P(k) = mean over samples and |f| ≈ k of |FFT(w (x - mean))|² / sum of w²
@@ -44,7 +44,7 @@ def radial_spectrum(x: Tensor, setting: Setting) -> tuple[Tensor, Tensor]:
     values count as the channel's mean. P is float64, in squares of the channels' units.
     """
     sizes = x.shape[2:]
-    window = _window(sizes, _periodic(x.shape[1:], setting)).to(x)
+    window = _window(sizes, _periodic(x.shape[1:], basis)).to(x)
     mean = x.nanmean((0, *range(2, x.dim())), keepdim=True)
     power = torch.zeros(x.shape[1:], dtype=torch.float64, device=x.device)
     for part in torch.split(x, max(VALUES_AT_ONCE // x[0].numel(), 1)):
@@ -61,9 +61,9 @@ def radial_spectrum(x: Tensor, setting: Setting) -> tuple[Tensor, Tensor]:
     return used / max(sizes), total[:, used] / counts[used]
 
 
-def _periodic(shape: Sequence[int], setting: Setting) -> tuple[bool, ...]:
+def _periodic(shape: Sequence[int], basis: Basis) -> tuple[bool, ...]:
     """Which dims after the channels are circles: what the adapter says if it has one axis each."""
-    axes = setting.adapter.axes(shape, setting.info.coordinates)
+    axes = basis.adapter.axes(shape, basis.info.coordinates)
     if len(axes) != len(shape) - 1:
         return (False,) * (len(shape) - 1)
     return tuple(axis.period is not None for axis in axes)

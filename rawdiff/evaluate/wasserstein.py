@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rawdiff.evaluate.evaluator import Evaluator, Setting
+from rawdiff.evaluate.evaluator import Basis, Evaluator
 
 NUM_QUANTILES = 2**16
 MAX_VALUES = 2**21
@@ -23,15 +23,15 @@ class Wasserstein(Evaluator):
     (Villani 2003, "Topics in optimal transportation", 2.2)
     """
 
-    def score(self, samples: Tensor, reference: Tensor, setting: Setting) -> dict[str, float]:
+    def score(self, samples: Tensor, reference: Tensor, basis: Basis) -> dict[str, float]:
         distances = {
             name: wasserstein_1(samples[:, c], reference[:, c])
-            for c, name in enumerate(setting.info.channels)
+            for c, name in enumerate(basis.info.channels)
             if has_values(samples[:, c]) and has_values(reference[:, c])
         }
         if not distances:
             return {}
-        spreads = dict(zip(setting.info.channels, setting.std.tolist(), strict=True))
+        spreads = dict(zip(basis.info.channels, basis.std.tolist(), strict=True))
         in_spreads = [distance / spreads[name] for name, distance in distances.items()]
         return {"": sum(in_spreads) / len(in_spreads), **distances}
 

@@ -12,7 +12,7 @@ from scoring import SHAPES, noise, setting_of
 from torch import Tensor
 
 from rawdiff.errors import UserError
-from rawdiff.evaluate.evaluator import Evaluator, Setting
+from rawdiff.evaluate.evaluator import Basis, Evaluator
 from rawdiff.evaluate.report import GENERATED, ORACLE, evaluate, table, write
 from rawdiff.plugins import load_plugin
 
@@ -22,7 +22,7 @@ BUILT_IN = ("frechet", "wasserstein", "spectrum", "seam", "neighbours")
 class Count(Evaluator):
     """Number of samples; a test of the report."""
 
-    def score(self, samples: Tensor, reference: Tensor, setting: Setting) -> dict[str, float]:
+    def score(self, samples: Tensor, reference: Tensor, basis: Basis) -> dict[str, float]:
         return {"": len(samples), "first": float(samples.flatten()[0])}
 
 
@@ -81,12 +81,12 @@ def test_the_table_shows_scores_beside_the_oracle_with_their_meaning() -> None:
 
 def test_a_diverged_model_is_not_scored() -> None:
     x = noise(10, 1, 4)
-    setting = setting_of(x)
+    basis = setting_of(x)
     for value in (torch.nan, torch.inf):
         samples = x.clone()
         samples[3, 0, 1] = value
         with pytest.raises(UserError, match=r"1 of 10 generated samples .* diverged"):
-            evaluate(samples, x, x, setting, evaluators())
+            evaluate(samples, x, x, basis, evaluators())
 
 
 def test_sets_that_cannot_be_compared_are_refused() -> None:
@@ -99,7 +99,7 @@ def test_sets_that_cannot_be_compared_are_refused() -> None:
 
 def test_an_evaluator_that_gives_nan_is_named() -> None:
     class Broken(Evaluator):
-        def score(self, samples: Tensor, reference: Tensor, setting: Setting) -> dict[str, float]:
+        def score(self, samples: Tensor, reference: Tensor, basis: Basis) -> dict[str, float]:
             return {"part": math.nan}
 
     x = noise(10, 1, 4)
