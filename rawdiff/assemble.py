@@ -32,6 +32,11 @@ class Data:
     train: Subset
     holdout: Subset | None
 
+    @property
+    def real(self) -> Subset:
+        """Where new samples take scalars and context from: held-out data, where there are any."""
+        return self.train if self.holdout is None else self.holdout
+
 
 def packed_or_raw(dataset: Dataset) -> Dataset:
     """The copy that `rawdiff prepare` packed from exactly these settings, where there is one.

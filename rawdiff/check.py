@@ -8,18 +8,16 @@ from datetime import timedelta
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from rawdiff.assemble import make_network, make_patcher, open_data, packed_or_raw, patch_grid
 from rawdiff.conditions import spread
 from rawdiff.data.dataset import DataInfo, Sample, collate
-from rawdiff.data.patcher import Patcher
 from rawdiff.data.statistics import Statistics, fixed, measure
 from rawdiff.errors import UserError
 from rawdiff.model.transformer import Transformer
 from rawdiff.precision import choose_device
 from rawdiff.recipe import Recipe
-from rawdiff.train.cost import Cost, measure_cost, peak_flops, state_bytes
+from rawdiff.train.cost import Cost, activation_bytes, measure_cost, peak_flops, state_bytes
 
 NUM_SAMPLES_READ = 16
 EXPECTED_MFU = 0.4
@@ -49,7 +47,7 @@ def check(recipe: Recipe) -> list[Row]:
         Row("grid", f"{grid} = {grid.num_patches} patches of {patcher.patch_dim} values{extra}"),
         Row("parameters", _amount(cost.num_parameters)),
         Row("multiply-adds", f"{_amount(cost.multiply_adds)} a forward pass and sample"),
-        Row("memory", _memory(recipe, network, patcher, cost)),
+        Row("memory", _memory(recipe, network, cost)),
         Row("steps", _steps(recipe)),
         Row("time", _time(recipe, cost)),
     ]
@@ -99,42 +97,15 @@ def _values(info: DataInfo, measured: Statistics, samples: list[Sample]) -> str:
     return f"{shown} (of {len(samples)} samples)"
 
 
-def _memory(recipe: Recipe, network: Transformer, patcher: Patcher, cost: Cost) -> str:
+def _memory(recipe: Recipe, network: Transformer, cost: Cost) -> str:
     state = state_bytes(cost.num_parameters, recipe.train)
     size = recipe.train.micro_batch_size or recipe.train.batch_size
-    held = activation_bytes(network, patcher) * size
+    held = activation_bytes(network) * size
     return (
         f"{state / 2**20:,.0f} MiB for weights, gradients, optimizer and EMAs; about "
         f"{held / 2**20:,.0f} MiB of activations for {size} samples at a time in float32, "
         "half that in bfloat16"
     )
-
-
-def activation_bytes(network: Transformer, patcher: Patcher) -> int:
-    """What the backward pass keeps of one sample, counted on the device `meta`."""
-    interface, seen = network.interface, set[int]()
-    total = 0
-    parameters = {p.untyped_storage()._cdata for p in network.parameters()}
-
-    def keep(tensor: Tensor) -> Tensor:
-        nonlocal total
-        storage = tensor.untyped_storage()
-        if storage._cdata not in seen | parameters:
-            seen.add(storage._cdata)
-            total += storage.nbytes()
-        return tensor
-
-    shape = (1, network.grid.num_patches)
-    hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
-    with torch.device("meta"), hooks:
-        network(
-            torch.zeros(*shape, interface.patch_dim),
-            torch.zeros(1),
-            torch.zeros(1, dtype=torch.int64) if interface.num_classes else None,
-            scalars=torch.zeros(1, interface.num_scalars) if interface.num_scalars else None,
-            extra=torch.zeros(*shape, interface.extra_dim) if interface.extra_dim else None,
-        )
-    return total
 
 
 def _amount(number: float) -> str:

@@ -6,15 +6,15 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from rawdiff import picture
-from rawdiff.assemble import Data, describe_data, open_data, require_same_data
+from rawdiff.assemble import describe_data, open_data, require_same_data
 from rawdiff.conditions import draw_conditions, real_batch, spread
 from rawdiff.data.dataset import DataInfo
-from rawdiff.data.loading import Subset
 from rawdiff.data.statistics import measure
 from rawdiff.data.writer import Writer
 from rawdiff.errors import UserError
@@ -25,14 +25,9 @@ from rawdiff.plugins import build_plugin, load_plugin, plugins
 from rawdiff.recipe import Recipe
 from rawdiff.run import Progress, Say, TrainedModel, load_with
 from rawdiff.sampling import draw_all
-from rawdiff.train.folder import RunFolder
 
 SETTINGS_FILE = "settings.json"
 MAX_SHOWN = 100  # samples in the picture of a set
-
-
-def _real_data(data: Data) -> Subset:
-    return data.holdout or data.train
 
 
 def sample_run(
@@ -54,10 +49,10 @@ def sample_run(
     target = folder.samples if out is None else out
     writer = settings.writer or load_plugin("writers", info.writer)()
     conditions = draw_conditions(
-        info, settings.num_samples, settings.labels, lambda: _real_data(open_data(model.recipe))
+        info, settings.num_samples, settings.labels, lambda: open_data(model.recipe).real
     )
     _clear_for_samples(target)
-    write_text(target / SETTINGS_FILE, _how_drawn(folder, model, step))
+    write_text(target / SETTINGS_FILE, json.dumps(_how_drawn(model), indent=1))
     shown, done = [], 0
     for batch in draw_all(model.sampler, settings.num_samples, conditions, settings):
         part = slice(done, done + len(batch))
@@ -85,10 +80,9 @@ def _clear_for_samples(target: Path) -> None:
         shutil.rmtree(target)
 
 
-def _how_drawn(folder: RunFolder, model: TrainedModel, step: int | None) -> str:
-    """What is needed to have the same samples again, as JSON."""
-    facts = {"run": str(folder.path), "step": step if step is not None else "newest"}
-    return json.dumps(facts | {"sample": model.recipe.sample.model_dump(mode="json")}, indent=1)
+def _how_drawn(model: TrainedModel) -> dict[str, Any]:
+    """What is needed to have the same samples again."""
+    return model.origin | {"sample": model.recipe.sample.model_dump(mode="json")}
 
 
 def _write(
@@ -156,5 +150,5 @@ def evaluate_run(
         Basis(model.sampler.info, recipe.adapter, moments.mean, moments.std),
         _evaluators(recipe),
     )
-    score_report.write(scores, folder.scores)
+    score_report.write(scores, folder.scores, _how_drawn(model))
     return scores

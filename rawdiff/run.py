@@ -31,7 +31,7 @@ from rawdiff.recipe import Recipe
 from rawdiff.recipe_file import apply_override, explain, parse_recipe
 from rawdiff.sampling import Sampler, SampleSettings, draw_all
 from rawdiff.train.folder import DESCRIPTION, EXPORT_WEIGHTS, RunFolder
-from rawdiff.train.weights import default_weights, read_weights, take_over
+from rawdiff.train.weights import read_weights, take_over
 
 Say = Callable[[str], None]
 ArrayLike: TypeAlias = Tensor | Array | None
@@ -45,6 +45,8 @@ class TrainedModel:
 
     recipe: Recipe
     sampler: Sampler
+    origin: dict[str, Any]
+    """Run, name of the weights, step: what is needed to load it again."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -165,11 +167,12 @@ def _load(
 ) -> TrainedModel:
     chosen, info = choose_device(device), folder.info()
     patcher = make_patcher(recipe, info, folder.statistics(), chosen)
-    tensors = read_weights(folder, weights, step, say)
+    found = read_weights(folder, weights, step, say)
     network = materialize(make_network(recipe, info, patcher), chosen)
-    take_over(network, tensors, str(folder.path))
+    take_over(network, found.tensors, str(folder.path))
     sampler = Sampler(network.eval(), patcher, recipe.flow, info, chosen, recipe.train.precision)
-    return TrainedModel(recipe, sampler)
+    origin = {"run": str(folder.path), "weights": found.name, "step": found.step}
+    return TrainedModel(recipe, sampler, origin)
 
 
 def load_with(
@@ -211,17 +214,18 @@ def export(
     folder = RunFolder.open(path)
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise UserError(f"{out} is there already, and is no empty folder; give another.")
-    tensors = read_weights(folder, weights, step, say)
+    found = read_weights(folder, weights, step, say)
     out.mkdir(parents=True, exist_ok=True)
     for name in DESCRIPTION:
         if (folder.path / name).is_file():
             shutil.copyfile(folder.path / name, out / name)
     facts = {
         "format": "rawdiff",
-        "weights": weights or default_weights(folder),
+        "weights": found.name,
+        "step": str(found.step),
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
-    save_file(tensors, out / EXPORT_WEIGHTS, metadata=facts)
+    save_file(found.tensors, out / EXPORT_WEIGHTS, metadata=facts)
     (out / EXPORT_WEIGHTS).chmod(0o644)  # readable to others, as the files beside it
     say(f"{out} holds {EXPORT_WEIGHTS} ({facts['weights']}) and what is needed to load it.")
     return out

@@ -56,8 +56,11 @@ def test_generated_and_real_held_out_samples_are_scored_alike(run, monkeypatch) 
     assert (num_samples, seed) == (10, 7)
     assert label.tolist() == [int(value) % 4 for value in real]
     assert float(setting.mean[0]) == pytest.approx(float(reference.nanmean()), rel=1e-4)
-    scores = json.loads((run.path / "scores.json").read_text())["scores"]
-    assert scores == {"spy": {"generated": 1.0, "real held-out": 2.0}}
+    written = json.loads((run.path / "scores.json").read_text())
+    assert written["scores"] == {"spy": {"generated": 1.0, "real held-out": 2.0}}
+    assert written["origin"]["step"] == 2
+    assert written["origin"]["weights"] == "power_0.1"
+    assert written["origin"]["sample"]["seed"] == 7
 
 
 def test_other_data_under_the_same_path_are_not_scored(run, capsys) -> None:

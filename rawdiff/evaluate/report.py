@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 from torch import Tensor
@@ -96,9 +97,10 @@ def _meaning(evaluator: Evaluator) -> str:
     return (inspect.getdoc(type(evaluator)) or "").partition("\n")[0].rstrip(".")
 
 
-def write(report: Report, path: Path) -> None:
-    """Write the report as JSON; the file appears whole or not at all."""
-    write_text(path, json.dumps(asdict(report), indent=2, allow_nan=False) + "\n")
+def write(report: Report, path: Path, origin: dict[str, Any]) -> None:
+    """Write the report as JSON with where the samples come from; whole or not at all."""
+    content = asdict(report) | {"origin": origin}
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def table(report: Report) -> Table:

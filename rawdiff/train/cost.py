@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from rawdiff.model.transformer import Transformer
@@ -37,20 +38,41 @@ class Cost:
 
 
 def measure_cost(network: Transformer) -> Cost:
-    """Counted by running the network on the device `meta`, where nothing is computed."""
-    ghost = network.to("meta")
-    interface = network.interface
-    shape = (1, network.grid.num_patches)
-    zeros = torch.zeros
-    with FlopCounterMode(display=False) as counter, torch.device("meta"), torch.no_grad():
-        ghost(
+    """Counted on a network on the device `meta`, where nothing is computed."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        _run_on_nothing(network)
+    return Cost(sum(p.numel() for p in network.parameters()), counter.get_total_flops() // 2)
+
+
+def _run_on_nothing(network: Transformer) -> None:
+    """A forward pass of one sample on the device `meta`."""
+    interface, shape, zeros = network.interface, (1, network.grid.num_patches), torch.zeros
+    with torch.device("meta"):
+        network(
             zeros(*shape, interface.patch_dim),
             zeros(1),
             zeros(1, dtype=torch.int64) if interface.num_classes else None,
             scalars=zeros(1, interface.num_scalars) if interface.num_scalars else None,
             extra=zeros(*shape, interface.extra_dim) if interface.extra_dim else None,
         )
-    return Cost(sum(p.numel() for p in network.parameters()), counter.get_total_flops() // 2)
+
+
+def activation_bytes(network: Transformer) -> int:
+    """What the backward pass keeps of one sample, counted on a network on the device `meta`."""
+    seen = {p.untyped_storage()._cdata for p in network.parameters()}
+    total = 0
+
+    def keep(tensor: Tensor) -> Tensor:
+        nonlocal total
+        storage = tensor.untyped_storage()
+        if storage._cdata not in seen:
+            seen.add(storage._cdata)
+            total += storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        _run_on_nothing(network)
+    return total
 
 
 def state_bytes(num_parameters: int, train: TrainSettings) -> int:

@@ -206,7 +206,7 @@ def _make_state(
         initialize(network, recipe.seed)
     if found is None and recipe.train.init_from is not None:
         source = RunFolder.open(recipe.train.init_from)
-        take_over(network, read_weights(source, None, None, say), str(source.path))
+        take_over(network, read_weights(source, None, None, say).tensors, str(source.path))
         say(f"Begins with the weights of {source.path}.")
     return TrainState(recipe, network), patcher
 
@@ -216,13 +216,13 @@ def _draw_picture(
 ) -> None:
     """A picture of samples drawn with the first EMA: eight of each of the first ten classes."""
     recipe, info = state.recipe, data.train.info
-    real = data.holdout or data.train
     labels = [label for label in range(min(info.num_classes, 10)) for _ in range(8)] or None
-    conditions = draw_conditions(info, len(labels or range(32)), labels, lambda: real)
+    num_samples = len(labels) if labels else 32
+    conditions = draw_conditions(info, num_samples, labels, lambda: data.real)
     sampler = Sampler(
         state.averaged_network(), patcher, recipe.flow, info, state.device, recipe.train.precision
     )
-    batches = draw_all(sampler, len(labels or range(32)), conditions, recipe.sample)
+    batches = draw_all(sampler, num_samples, conditions, recipe.sample)
     image = picture.draw_samples(torch.cat(list(batches)).numpy(), info, labels, columns=8)
     try:
         picture.save_png(image, folder.pictures / f"step-{state.step:08d}.png")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -13,7 +14,7 @@ from rawdiff.train import checkpoint
 from rawdiff.train.folder import EXPORT_WEIGHTS, RunFolder
 
 
-def default_weights(folder: RunFolder) -> str:
+def _default_weights(folder: RunFolder) -> str:
     """What the recipe's `sample.weights` says, else the run's first EMA, else the model's own."""
     recipe = folder.recipe()
     if recipe.sample.weights is not None:
@@ -21,21 +22,34 @@ def default_weights(folder: RunFolder) -> str:
     return recipe.train.ema[0].name if recipe.train.ema else "model"
 
 
+@dataclass(frozen=True)
+class Weights:
+    """Parameters by name, float32 on the CPU, and which they are: of an EMA, of a step."""
+
+    tensors: dict[str, Tensor]
+    name: str
+    step: int
+
+
 def read_weights(
     folder: RunFolder, weights: str | None, step: int | None, report: Callable[[str], None]
-) -> dict[str, Tensor]:
-    """Parameters by name, float32 on the CPU. UserError where they are not there or damaged."""
+) -> Weights:
+    """The weights of a run or an export. UserError where they are not there or damaged."""
     if folder.is_export:
         if weights is not None or step is not None:
             raise UserError(f"{folder.path} is an export: it holds one set of weights, no steps.")
+        path = folder.path / EXPORT_WEIGHTS
         try:
-            return load_file(folder.path / EXPORT_WEIGHTS)
-        except SafetensorError as error:
-            raise UserError(f"{folder.path / EXPORT_WEIGHTS} is damaged: {error}.") from error
+            with safe_open(path, framework="pt") as file:
+                facts = file.metadata()
+                return Weights(load_file(path), facts["weights"], int(facts["step"]))
+        except (SafetensorError, KeyError, TypeError) as error:
+            raise UserError(f"{path} is damaged: {error}.") from error
     found = checkpoint.find_checkpoint(folder, step, report)
     if found is None:
         raise UserError(f"{folder.path} has no checkpoint yet; train it first, or wait for one.")
-    return checkpoint.load_weights(found, weights or default_weights(folder))
+    name = weights or _default_weights(folder)
+    return Weights(checkpoint.load_weights(found, name), name, found.step)
 
 
 def take_over(network: nn.Module, weights: dict[str, Tensor], source: str) -> None:

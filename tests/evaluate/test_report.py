@@ -62,7 +62,7 @@ def test_real_data_score_better_than_noise() -> None:
 def test_the_report_is_written_whole_and_can_be_read(tmp_path: Path) -> None:
     x = noise(10, 1, 4)
     report = evaluate(x, x, x, setting_of(x), {"count": Count()})
-    write(report, tmp_path / "new" / "scores.json")
+    write(report, tmp_path / "new" / "scores.json", {"step": 7})
     written = json.loads((tmp_path / "new" / "scores.json").read_text())
     assert written["scores"]["count"] == {GENERATED: 10, ORACLE: 10}
     assert written["num_samples"] == written["num_reference"] == 10

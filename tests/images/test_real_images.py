@@ -64,7 +64,9 @@ def test_an_export_is_all_that_is_needed(tmp_path, monkeypatch, capsys) -> None:
     assert main(train) == 0
     assert main(["export", "runs/demo", "out", "--weights", "model", "--step", "5"]) == 0
     ours = rawdiff.load("runs/demo", weights="model").sample(3, label=[1, 2, 3], num_steps=3)
-    theirs = rawdiff.load("out").sample(3, label=[1, 2, 3], num_steps=3)
+    exported = rawdiff.load("out")
+    assert exported.origin == {"run": "out", "weights": "model", "step": 5}
+    theirs = exported.sample(3, label=[1, 2, 3], num_steps=3)
     assert ours.equal(theirs)
     assert main(["sample", "out", "sample.num_samples=2", "--out", "drawn"]) == 0
     assert len(list((tmp_path / "drawn").glob("0*.png"))) == 2

@@ -1,5 +1,6 @@
 """What goes wrong for users: each time an error with its cure, and nothing good is lost."""
 
+import json
 import os
 import pickle
 import resource
@@ -207,6 +208,9 @@ def test_a_picture_that_cannot_be_written_does_not_end_the_run(recipe, capsys) -
 def test_samples_never_mix_with_other_files(run, capsys) -> None:
     assert main(["sample", str(run), "sample.num_samples=9", "sample.batch_size=4"]) == 0
     assert len(list((run / "samples").glob("*.npz"))) == 3
+    drawn = json.loads((run / "samples" / "settings.json").read_text())
+    assert (drawn["run"], drawn["weights"], drawn["step"]) == (str(run), "power_0.1", 10)
+    assert drawn["sample"]["seed"] == 0
     assert main(["sample", str(run), "sample.num_samples=2"]) == 0
     assert len(list((run / "samples").glob("*.npz"))) == 1
     assert "something else than samples" in failure(capsys, "sample", run, "--out", run)
