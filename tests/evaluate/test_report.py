@@ -66,6 +66,7 @@ def test_the_report_is_written_whole_and_can_be_read(tmp_path: Path) -> None:
     written = json.loads((tmp_path / "new" / "scores.json").read_text())
     assert written["scores"]["count"] == {GENERATED: 10, ORACLE: 10}
     assert written["num_samples"] == written["num_reference"] == 10
+    assert written["origin"] == {"step": 7}
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["scores.json"]
 
 
