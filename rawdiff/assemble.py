@@ -16,9 +16,11 @@ from rawdiff.data.order import split
 from rawdiff.data.packed import find_packed
 from rawdiff.data.patcher import Patcher
 from rawdiff.data.statistics import Moments, Statistics, fixed, measure
+from rawdiff.data.writer import Writer
 from rawdiff.errors import UserError
 from rawdiff.grid import PatchGrid
-from rawdiff.model.transformer import Interface, Transformer
+from rawdiff.model.network import Interface, Network
+from rawdiff.plugins import load_plugin
 from rawdiff.recipe import Recipe
 
 PACKED_FOLDER = Path("packed")
@@ -132,7 +134,7 @@ def make_patcher(
     return Patcher(recipe.adapter, statistics.to(device), patch_grid(recipe, info))
 
 
-def make_network(recipe: Recipe, info: DataInfo, patcher: Patcher) -> Transformer:
+def make_network(recipe: Recipe, info: DataInfo, patcher: Patcher) -> Network:
     """The network without memory, on the device `meta`."""
     interface = Interface(
         patch_dim=patcher.patch_dim,
@@ -141,17 +143,23 @@ def make_network(recipe: Recipe, info: DataInfo, patcher: Patcher) -> Transforme
         num_scalars=len(info.scalar_names),
     )
     with torch.device("meta"):
-        return Transformer(recipe.model, interface, patcher.grid)
+        return recipe.model.build(interface, patcher.grid)
 
 
-def materialize(network: Transformer, device: torch.device) -> Transformer:
+def materialize(network: Network, device: torch.device) -> Network:
     """Give a network its memory and its tables; its weights are NaN until they are filled."""
     network = network.to_empty(device=device)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.fill_(torch.nan)
-    network.place(network.grid.positions(), network.grid.periods)
+    network.place()
     return network
+
+
+def make_writer(recipe: Recipe, info: DataInfo) -> Writer:
+    """What writes and draws samples: the recipe's choice, else that of the data."""
+    writer: Writer = recipe.sample.writer or load_plugin("writers", info.writer)()
+    return writer
 
 
 def describe_data(data: Data) -> str:

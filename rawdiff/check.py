@@ -14,7 +14,7 @@ from rawdiff.conditions import spread
 from rawdiff.data.dataset import DataInfo, Sample, collate
 from rawdiff.data.statistics import Statistics, fixed, measure
 from rawdiff.errors import UserError
-from rawdiff.model.transformer import Transformer
+from rawdiff.model.network import Network
 from rawdiff.precision import choose_device
 from rawdiff.recipe import Recipe
 from rawdiff.train.cost import Cost, activation_bytes, measure_cost, peak_flops, state_bytes
@@ -97,7 +97,7 @@ def _values(info: DataInfo, measured: Statistics, samples: list[Sample]) -> str:
     return f"{shown} (of {len(samples)} samples)"
 
 
-def _memory(recipe: Recipe, network: Transformer, cost: Cost) -> str:
+def _memory(recipe: Recipe, network: Network, cost: Cost) -> str:
     state = state_bytes(cost.num_parameters, recipe.train)
     size = recipe.train.micro_batch_size or recipe.train.batch_size
     held = activation_bytes(network) * size

@@ -12,8 +12,10 @@ from pydantic import BaseModel, BeforeValidator, PlainSerializer, ValidationErro
 
 from rawdiff.errors import UserError
 
-Kind = Literal["adapters", "datasets", "evaluators", "writers"]
+Kind = Literal["adapters", "datasets", "networks", "evaluators", "writers"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+DEFAULTS: dict[Kind, str] = {"networks": "transformer"}
+"""What a section without `name:` means."""
 
 
 @dataclass(frozen=True)
@@ -97,16 +99,16 @@ def build_plugin(kind: Kind, section: Any) -> Any:
         section = {"name": section}
     if not isinstance(section, dict):
         return section
-    if "name" not in section:
-        raise ValueError(f"`name:` is missing; it says which of the {kind} is meant")
     keys = {key: value for key, value in section.items() if key != "name"}
+    if (name := section.get("name", DEFAULTS.get(kind))) is None:
+        raise ValueError(f"`name:` is missing; it says which of the {kind} is meant")
     try:
-        return load_plugin(kind, section["name"])(**keys)
+        return load_plugin(kind, name)(**keys)
     except TypeError as error:
-        raise UserError(f"Plug-in `{section['name']}` cannot be used: {error}.") from error
+        raise UserError(f"Plug-in `{name}` cannot be used: {error}.") from error
     except ValidationError as error:
         found = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise ValueError(f"{section['name']}: {'; '.join(found)}") from error
+        raise ValueError(f"{name}: {'; '.join(found)}") from error
 
 
 def plugin_section(kind: Kind, plugin: BaseModel) -> dict[str, Any]:

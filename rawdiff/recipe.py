@@ -11,7 +11,7 @@ from rawdiff.adapter import Adapter
 from rawdiff.data.dataset import Dataset
 from rawdiff.data.statistics import StandardizationSettings
 from rawdiff.flow.settings import FlowSettings
-from rawdiff.model.settings import ModelSettings
+from rawdiff.model.network import NetworkSettings
 from rawdiff.plugins import build_plugin, plugin_field, plugin_section
 from rawdiff.precision import Device, Precision
 from rawdiff.sampling import SampleSettings
@@ -134,7 +134,9 @@ class Recipe(Settings):
     holdout: HoldoutSettings | None = None
     adapter: Annotated[Adapter, *plugin_field("adapters")]
     standardization: StandardizationSettings = StandardizationSettings()
-    model: ModelSettings = ModelSettings()
+    model: Annotated[NetworkSettings, *plugin_field("networks")] = Field(
+        default_factory=lambda: build_plugin("networks", {})
+    )
     flow: FlowSettings = FlowSettings()
     train: TrainSettings
     checkpoint: CheckpointSettings = CheckpointSettings()

@@ -14,11 +14,17 @@ from rawdiff.adapter import Adapter
 from rawdiff.data.dataset import Dataset
 from rawdiff.errors import UserError
 from rawdiff.files import write_text
+from rawdiff.model.network import NetworkSettings
 from rawdiff.model.settings import SIZES
-from rawdiff.plugins import Kind, load_plugin, plugins
+from rawdiff.plugins import DEFAULTS, Kind, load_plugin, plugins
 from rawdiff.recipe import Recipe
 
-PLUGIN_SECTIONS: dict[str, Kind] = {"data": "datasets", "adapter": "adapters"}
+PLUGIN_SECTIONS: dict[str, Kind] = {
+    "data": "datasets",
+    "adapter": "adapters",
+    "model": "networks",
+}
+DEFAULT_NAMES = {section: DEFAULTS.get(kind) for section, kind in PLUGIN_SECTIONS.items()}
 PLAIN_WORDS = {
     "model_type": "must be a section of `key: value` lines",
     "is_instance_of": "must be a section of `key: value` lines with a `name`",
@@ -97,7 +103,7 @@ def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
         if isinstance(old, dict) and isinstance(value, dict):
             if key == "model" and value.get("size") is not None:
                 old = {name: item for name, item in old.items() if name not in SIZES["H"]}
-            other = "name" in value and value["name"] != old.get("name")
+            other = "name" in value and value["name"] != old.get("name", DEFAULT_NAMES.get(key))
             merged[key] = value if other else merge(old, value)
         else:
             merged[key] = value
@@ -153,8 +159,9 @@ def parse_recipe(content: dict[str, Any], source: str) -> Recipe:
     content = dict(content)
     for section, kind in PLUGIN_SECTIONS.items():
         value = content.get(section)
-        if isinstance(value, dict) and "name" in value:
-            plugin = load_plugin(kind, str(value["name"]))
+        name = value.get("name", DEFAULTS.get(kind)) if isinstance(value, dict) else None
+        if isinstance(value, dict) and name is not None:
+            plugin = load_plugin(kind, str(name))
             keys = {key: item for key, item in value.items() if key != "name"}
             try:
                 content[section] = plugin(**keys)
@@ -162,7 +169,7 @@ def parse_recipe(content: dict[str, Any], source: str) -> Recipe:
                 problems += explain(error, plugin, (section,))
                 del content[section]
             except TypeError as error:
-                raise UserError(f"Plug-in `{value['name']}` cannot be used: {error}.") from error
+                raise UserError(f"Plug-in `{name}` cannot be used: {error}.") from error
     try:
         recipe = Recipe.model_validate(content)
         holdout = recipe.holdout_data  # its keys are checked when it is made
@@ -243,10 +250,10 @@ def recipe_schema() -> dict[str, Any]:
             part = load_plugin(kind, plugin.name).model_json_schema()
             definitions |= part.pop("$defs", {})
             part["properties"] = {"name": {"const": plugin.name}} | part.get("properties", {})
-            part["required"] = ["name"]
+            part["required"] = [] if plugin.name == DEFAULTS.get(kind) else ["name"]
             choices.append(part)
         schema["properties"][section] = {"oneOf": choices}
-    for base in (Adapter, Dataset):
+    for base in (Adapter, Dataset, NetworkSettings):
         definitions.pop(base.__name__, None)
     for part in (schema, *definitions.values()):
         part.pop("required", None) if part is not schema else None

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from rawdiff import picture
-from rawdiff.assemble import describe_data, open_data, require_same_data
+from rawdiff.assemble import describe_data, make_writer, open_data, require_same_data
 from rawdiff.conditions import draw_conditions, real_batch, spread
 from rawdiff.data.dataset import DataInfo
 from rawdiff.data.statistics import measure
@@ -21,7 +21,7 @@ from rawdiff.errors import UserError
 from rawdiff.evaluate import report as score_report
 from rawdiff.evaluate.evaluator import Basis, Evaluator
 from rawdiff.files import write_text
-from rawdiff.plugins import build_plugin, load_plugin, plugins
+from rawdiff.plugins import build_plugin, plugins
 from rawdiff.recipe import Recipe
 from rawdiff.run import Progress, Say, TrainedModel, load_with
 from rawdiff.sampling import draw_all
@@ -47,7 +47,7 @@ def sample_run(
     folder, model = load_with(path, overrides, step, say)
     settings, info = model.recipe.sample, model.sampler.info
     target = folder.samples if out is None else out
-    writer = settings.writer or load_plugin("writers", info.writer)()
+    writer = make_writer(model.recipe, info)
     conditions = draw_conditions(
         info, settings.num_samples, settings.labels, lambda: open_data(model.recipe).real
     )
@@ -64,7 +64,7 @@ def sample_run(
             progress(done, settings.num_samples)
     samples = torch.cat(shown).numpy()
     label = conditions[: len(samples)].label
-    image = picture.draw_samples(samples, info, None if label is None else label.tolist())
+    image = writer.draw(samples, info=info, labels=None if label is None else label.tolist())
     picture.save_png(image, target / "picture.png")
     say(f"{done} samples and picture.png are in {target}.")
     return target

@@ -59,8 +59,8 @@ class SampleSettings(Settings):
         return self
 
 
-class Network(Protocol):
-    """A Transformer, with its own weights or an EMA's."""
+class NetworkCall(Protocol):
+    """A network, with its own weights or an EMA's."""
 
     def __call__(
         self,
@@ -78,7 +78,7 @@ class Network(Protocol):
 class Sampler:
     """A network with all that is needed to draw samples from it."""
 
-    network: Network
+    network: NetworkCall
     patcher: Patcher
     flow: FlowSettings
     info: DataInfo

@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from rawdiff.grid import Axis, PatchGrid
-from rawdiff.model.settings import ModelSettings
-from rawdiff.model.transformer import Interface, Transformer
+from rawdiff.model.network import Interface
+from rawdiff.model.transformer import Transformer, TransformerSettings
 
 NAMES = [
     (r"x_embedder\.proj1\.weight", "patch_embedding.down.weight"),
@@ -31,7 +31,7 @@ def load_network(folder: Path) -> tuple[Transformer, dict[str, Any]]:
     config = json.loads((folder / "config.json").read_text())
     with torch.serialization.safe_globals([argparse.Namespace]):
         tensors = torch.load(folder / "checkpoint-last.pth", weights_only=True)["model"]
-    settings = ModelSettings(
+    settings = TransformerSettings(
         width=config["hidden_size"],
         depth=config["depth"],
         heads=config["num_heads"],

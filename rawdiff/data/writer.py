@@ -6,6 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 
+from PIL import Image
+
+from rawdiff import picture
 from rawdiff.data.dataset import Array, DataInfo
 from rawdiff.settings import Settings
 
@@ -28,3 +31,14 @@ class Writer(Settings, ABC):
         `first_index` is the number of the first sample in the whole set, so that a large set can
         be written in parts. Labels, where there are any, belong to the samples one by one.
         """
+
+    def draw(
+        self,
+        samples: Array,
+        *,
+        info: DataInfo,
+        labels: Sequence[int] | None = None,
+        columns: int = 10,
+    ) -> Image.Image:
+        """One picture of samples [n, C, …]; a field with a picture of its own draws it here."""
+        return picture.draw_samples(samples, info, labels, columns=columns)

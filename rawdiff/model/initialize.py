@@ -1,4 +1,4 @@
-"""First weights, as published, from the counter-based generator: a function of seed and name."""
+"""First weights of the Transformer, as published: a function of seed and name (Philox)."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from torch import Tensor, nn
 
 from rawdiff import philox
 from rawdiff.model.layers import LayerNorm, RMSNorm
-from rawdiff.model.transformer import Transformer
 
 EMBEDDING_STD = 0.02
 
 
 @torch.no_grad()
-def initialize(model: Transformer, seed: int) -> None:
+def initialize(model: nn.Module, seed: int) -> None:
     """Fill every parameter of the model in place.
 
     Linear layers Xavier-uniform with zero bias; label and in-context tables and the time layers

@@ -11,19 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rawdiff import philox
+from rawdiff.model.network import DropoutKey
 from rawdiff.model.rotary import rotate
-from rawdiff.model.settings import ModelSettings
+from rawdiff.model.settings import Architecture
 from rawdiff.precision import full_precision
 
 NORM_EPS = 1e-6
-
-
-@dataclass(frozen=True)
-class DropoutKey:
-    """What dropout masks are made of: the run's seed, each sample's place in the run [B]."""
-
-    seed: int
-    index: Tensor
 
 
 @dataclass(frozen=True)
@@ -61,7 +54,7 @@ class LayerNorm(nn.Module):
         ).type_as(x)
 
 
-def make_norm(settings: ModelSettings, width: int) -> nn.Module:
+def make_norm(settings: Architecture, width: int) -> nn.Module:
     return RMSNorm(width) if settings.rmsnorm else LayerNorm(width)
 
 
@@ -82,7 +75,7 @@ class Dropout(nn.Module):
 class Attention(nn.Module):
     """Full attention; q and k of each head are normed, then turned by their place on the grid."""
 
-    def __init__(self, settings: ModelSettings) -> None:
+    def __init__(self, settings: Architecture) -> None:
         super().__init__()
         self.heads = settings.heads
         self.qkv = nn.Linear(settings.width, 3 * settings.width)
@@ -133,7 +126,7 @@ class Modulation(nn.Module):
     Without adaLN these are the constants that leave a block plain (shift and scale 0, gate 1).
     """
 
-    def __init__(self, settings: ModelSettings, num: int) -> None:
+    def __init__(self, settings: Architecture, num: int) -> None:
         super().__init__()
         self.num = num
         self.linear = nn.Linear(settings.width, num * settings.width) if settings.adaln else None
@@ -148,7 +141,7 @@ class Modulation(nn.Module):
 class Block(nn.Module):
     """Attention and MLP, each normed, shifted, scaled and gated by the condition (adaLN-Zero)."""
 
-    def __init__(self, settings: ModelSettings, *, dropout: float, layer: int) -> None:
+    def __init__(self, settings: Architecture, *, dropout: float, layer: int) -> None:
         super().__init__()
         self.norm1, self.norm2 = (make_norm(settings, settings.width) for _ in range(2))
         self.attn = Attention(settings)
@@ -175,7 +168,7 @@ class Block(nn.Module):
 class PatchEmbedding(nn.Module):
     """A patch [P] to width D through a bottleneck, which helps: data lie near a low dimension."""
 
-    def __init__(self, num_inputs: int, settings: ModelSettings) -> None:
+    def __init__(self, num_inputs: int, settings: Architecture) -> None:
         super().__init__()
         self.down: nn.Linear | None = None
         if settings.bottleneck:
@@ -220,7 +213,7 @@ class ScalarEmbedding(nn.Module):
 class LastLayer(nn.Module):
     """Norm, shift, scale and a linear layer to the values of a patch, in float32 throughout."""
 
-    def __init__(self, settings: ModelSettings, patch_dim: int) -> None:
+    def __init__(self, settings: Architecture, patch_dim: int) -> None:
         super().__init__()
         self.norm = make_norm(settings, settings.width)
         self.modulation = Modulation(settings, 2)

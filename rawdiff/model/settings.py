@@ -6,7 +6,7 @@ from typing import Any, Literal, TypeAlias
 
 from pydantic import Field, model_validator
 
-from rawdiff.settings import Settings
+from rawdiff.model.network import NetworkSettings
 
 Size: TypeAlias = Literal["B", "L", "H", "G"]
 
@@ -33,14 +33,16 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 
 
-class ModelSettings(Settings):
+class Architecture(NetworkSettings):
     """A plain Transformer. `size` fills in the published sizes; keys beside it win.
 
     `bottleneck` is the width between the two linear layers that embed a patch (null: one layer).
     `in_context_len` learned patches that carry the label are put in front before block number
     `in_context_start`. `dropout` acts in the middle half of the blocks. `swiglu_multiple` rounds
     the width of the MLP up to a multiple that suits the hardware (1: exactly as published).
-    The switches take single parts of the network away, for ablations.
+    `class_head` is the number of the block before which a linear layer reads the label from the
+    mean patch, for the auxiliary loss of the paper's Table 11; blocks before it are not told the
+    label. The switches take single parts of the network away, for ablations.
     """
 
     size: Size | None = None
@@ -50,6 +52,7 @@ class ModelSettings(Settings):
     bottleneck: int | None = Field(default=128, ge=1)
     in_context_len: int = Field(default=32, ge=0)
     in_context_start: int = Field(default=2, ge=0)
+    class_head: int | None = Field(default=None, ge=1)
     dropout: float = Field(default=0.0, ge=0, lt=1)
     swiglu_multiple: int = Field(default=64, ge=1)
     swiglu: bool = True
@@ -67,7 +70,7 @@ class ModelSettings(Settings):
         return values
 
     @model_validator(mode="after")
-    def _agree(self) -> ModelSettings:
+    def _agree(self) -> Architecture:
         if self.width % self.heads:
             near = [h for h in range(1, self.width + 1) if self.width % h == 0]
             best = min(near, key=lambda h: abs(h - self.heads))
@@ -85,7 +88,22 @@ class ModelSettings(Settings):
                 f"in_context_start {self.in_context_start} must lie before the last of {self.depth}"
                 " blocks; lower it, or write `in_context_len: 0`"
             )
+        self._check_class_head()
         return self
+
+    def _check_class_head(self) -> None:
+        head = self.class_head
+        if head is None:
+            return
+        if head >= self.depth:
+            raise ValueError(f"class_head {head} must lie before the last of {self.depth} blocks")
+        if self.in_context_len and self.in_context_start < head:
+            raise ValueError(
+                f"the class is to be read before block {head}, but in-context patches tell it "
+                f"from block {self.in_context_start} on; write `in_context_start: {head}` or later"
+            )
+        if not self.adaln:
+            raise ValueError("without adaLN every block is told the label; write `adaln: true`")
 
     @property
     def head_width(self) -> int:

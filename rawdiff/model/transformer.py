@@ -7,51 +7,45 @@ each one lies, but not what they are.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rawdiff.errors import UserError
 from rawdiff.grid import PatchGrid
+from rawdiff.model.initialize import initialize
 from rawdiff.model.layers import (
     Block,
-    DropoutKey,
     LastLayer,
     PatchEmbedding,
     Rotation,
     ScalarEmbedding,
     TimeEmbedding,
 )
+from rawdiff.model.network import DropoutKey, Interface, Network
 from rawdiff.model.rotary import position_table, rotary_angles
-from rawdiff.model.settings import ModelSettings
+from rawdiff.model.settings import Architecture
 
 
-@dataclass(frozen=True)
-class Interface:
-    """What goes in and out beside the patch grid; follows from the data, never set by hand.
-
-    `patch_dim` is P. `extra_dim` counts the known values that come with each patch: context, and
-    the mask of missing values where it varies. `num_classes` and `num_scalars` may be 0.
-    """
-
-    patch_dim: int
-    extra_dim: int = 0
-    num_classes: int = 0
-    num_scalars: int = 0
+class TransformerSettings(Architecture):
+    def build(self, interface: Interface, grid: PatchGrid) -> Transformer:
+        return Transformer(self, interface, grid)
 
 
-class Transformer(nn.Module):
+class Transformer(Network):
     """Noisy patches z_t [B, N, P] at times t [B] to the network's output [B, N, P], float32."""
 
     rope_cos: Tensor
     rope_sin: Tensor
     table: Tensor
 
-    def __init__(self, settings: ModelSettings, interface: Interface, grid: PatchGrid) -> None:
-        super().__init__()
-        self.settings, self.interface, self.grid = settings, interface, grid
+    def __init__(self, settings: Architecture, interface: Interface, grid: PatchGrid) -> None:
+        super().__init__(interface, grid)
+        self.settings = settings
         width, depth = settings.width, settings.depth
+        if settings.class_head is not None and not interface.num_classes:
+            raise UserError("`model.class_head` reads classes, but the data have none.")
         self.patch_embedding = PatchEmbedding(interface.patch_dim + interface.extra_dim, settings)
         self.time_embedding = TimeEmbedding(width)
         self.label_embedding = (
@@ -70,17 +64,23 @@ class Transformer(nn.Module):
             Block(settings, dropout=settings.dropout if i in middle else 0.0, layer=i)
             for i in range(depth)
         )
+        self.class_head = (
+            nn.Linear(width, interface.num_classes) if settings.class_head is not None else None
+        )
         self.last_layer = LastLayer(settings, interface.patch_dim)
         for name in ("rope_cos", "rope_sin", "table"):
             self.register_buffer(name, None, persistent=False)
-        self.place(grid.positions(), grid.periods)
+        self.place()
 
-    def place(self, positions: Tensor, periods: Sequence[float | None]) -> None:
-        """Compute the tables of positions [N, axes] and keep them as buffers."""
-        device = self.patch_embedding.up.weight.device
-        rotation, table = self._tables(positions, periods)
-        self.rope_cos, self.rope_sin = rotation.cos.to(device), rotation.sin.to(device)
-        self.table = table.to(device)
+    def place(self) -> None:
+        """Compute the tables of the grid's positions."""
+        rotation, table = self._tables(self.grid.positions(), self.grid.periods)
+        self.rope_cos = rotation.cos.to(self.device)
+        self.rope_sin = rotation.sin.to(self.device)
+        self.table = table.to(self.device)
+
+    def initialize(self, seed: int) -> None:
+        initialize(self, seed)
 
     def _tables(
         self, positions: Tensor, periods: Sequence[float | None]
@@ -106,44 +106,62 @@ class Transformer(nn.Module):
         present: Tensor | None = None,
         positions: Tensor | None = None,
         dropout: DropoutKey | None = None,
-    ) -> Tensor:
-        """The network's output [B, N, P].
-
-        label [B] (num_classes means none; None: none for all), scalars [B, S] with NaN for
-        unknown, extra [B, N, extra_dim]; present [B, N] is False for patches that are not there;
-        positions [N, axes] or [B, N, axes] replace the grid's. `dropout` switches dropout on.
-        """
+        class_logits: bool = False,
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """As the contract says; positions [N, axes] or [B, N, axes] replace the grid's."""
+        settings = self.settings
         rotation, table = Rotation(self.rope_cos, self.rope_sin), self.table
         if positions is not None:
             rotation, table = self._tables(positions, self.grid.periods)
-        condition = self._condition(z_t, label, scalars)
-        c = self.time_embedding(t) + condition
+        unlabelled = self._scalar_condition(z_t, scalars)
+        condition = unlabelled + self._label_condition(z_t, label)
+        c_t = self.time_embedding(t)
         x = self.patch_embedding(z_t if extra is None else torch.cat((z_t, extra), dim=-1))
         x = x.float()  # what blocks add to stays in float32 under autocast
-        if self.settings.position_table:
+        if settings.position_table:
             x = x + table
-        if not self.settings.adaln:
-            x = x + c[:, None]
+        if not settings.adaln:
+            x = x + (c_t + condition)[:, None]
+        logits, c = None, c_t + (condition if self.class_head is None else unlabelled)
         for i, block in enumerate(self.blocks):
-            if self.in_context is not None and i == self.settings.in_context_start:
+            if self.class_head is not None and i == settings.class_head:
+                logits = self.class_head(_mean_patch(x, present))
+                c = c_t + condition
+            if self.in_context is not None and i == settings.in_context_start:
                 x = torch.cat((condition[:, None] + self.in_context, x), dim=1)
                 rotation, present = _with_in_context(rotation, present, len(self.in_context))
             mask = None if present is None else present[:, None, None]
-            x = block(x, c, rotation if self.settings.rope else None, mask, dropout)
-        return self.last_layer(x[:, -z_t.shape[1] :], c)
+            x = block(x, c, rotation if settings.rope else None, mask, dropout)
+        output = self.last_layer(x[:, -z_t.shape[1] :], c)
+        return (output, logits) if class_logits and logits is not None else output
 
-    def _condition(self, z_t: Tensor, label: Tensor | None, scalars: Tensor | None) -> Tensor:
-        """What is known of a sample beside its time: [B, D]."""
-        condition = self.time_embedding.linear2.weight.new_zeros(len(z_t), self.settings.width)
-        if self.label_embedding is not None:
-            if label is None:
-                label = torch.full((len(z_t),), self.no_label, device=z_t.device)
-            condition = condition + self.label_embedding(label)
-        if self.scalar_embedding is not None:
-            if scalars is None:
-                scalars = z_t.new_full((len(z_t), self.interface.num_scalars), torch.nan)
-            condition = condition + self.scalar_embedding(scalars)
-        return condition
+    @property
+    def has_class_head(self) -> bool:
+        return self.class_head is not None
+
+    def _label_condition(self, z_t: Tensor, label: Tensor | None) -> Tensor:
+        """The embedded label [B, D]; 0 without labels."""
+        if self.label_embedding is None:
+            return z_t.new_zeros(len(z_t), self.settings.width)
+        if label is None:
+            label = torch.full((len(z_t),), self.no_label, device=z_t.device)
+        return self.label_embedding(label)
+
+    def _scalar_condition(self, z_t: Tensor, scalars: Tensor | None) -> Tensor:
+        """The embedded scalars [B, D]; 0 without."""
+        if self.scalar_embedding is None:
+            return z_t.new_zeros(len(z_t), self.settings.width)
+        if scalars is None:
+            scalars = z_t.new_full((len(z_t), self.interface.num_scalars), torch.nan)
+        return self.scalar_embedding(scalars)
+
+
+def _mean_patch(x: Tensor, present: Tensor | None) -> Tensor:
+    """The mean over the patches [B, N, D] that are there: [B, D]."""
+    if present is None:
+        return x.mean(1)
+    there = present[..., None].to(x)
+    return (x * there).sum(1) / there.sum(1).clamp(min=1)
 
 
 def _with_in_context(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from rawdiff.model.transformer import Transformer
+from rawdiff.model.network import Network
 from rawdiff.recipe import TrainSettings
 
 # Dense bfloat16 peaks in FLOP/s, by the vendors' data sheets; the first name that fits counts.
@@ -37,14 +37,14 @@ class Cost:
         return 2 * FORWARDS_A_STEP * self.multiply_adds
 
 
-def measure_cost(network: Transformer) -> Cost:
+def measure_cost(network: Network) -> Cost:
     """Counted on a network on the device `meta`, where nothing is computed."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         _run_on_nothing(network)
     return Cost(sum(p.numel() for p in network.parameters()), counter.get_total_flops() // 2)
 
 
-def _run_on_nothing(network: Transformer) -> None:
+def _run_on_nothing(network: Network) -> None:
     """A forward pass of one sample on the device `meta`."""
     interface, shape, zeros = network.interface, (1, network.grid.num_patches), torch.zeros
     with torch.device("meta"):
@@ -57,7 +57,7 @@ def _run_on_nothing(network: Transformer) -> None:
         )
 
 
-def activation_bytes(network: Transformer) -> int:
+def activation_bytes(network: Network) -> int:
     """What the backward pass keeps of one sample, counted on a network on the device `meta`."""
     seen = {p.untyped_storage()._cdata for p in network.parameters()}
     total = 0

@@ -12,8 +12,7 @@ from rawdiff.data.dataset import Batch
 from rawdiff.data.loading import Subset
 from rawdiff.data.patcher import Patcher, Patches
 from rawdiff.flow import loss as flow_loss
-from rawdiff.model.layers import DropoutKey
-from rawdiff.model.transformer import Transformer
+from rawdiff.model.network import DropoutKey, Network
 from rawdiff.precision import autocast
 from rawdiff.recipe import Recipe
 
@@ -87,7 +86,7 @@ class Objective:
         recipe = self.recipe
         return flow_loss.add_noise(prepared.patches.x, recipe.flow, recipe.seed, prepared.index)
 
-    def errors(self, network: Transformer, prepared: Prepared, noised: flow_loss.Noised) -> Errors:
+    def errors(self, network: Network, prepared: Prepared, noised: flow_loss.Noised) -> Errors:
         """Errors of the network's prediction for one micro-batch."""
         patches, recipe = prepared.patches, self.recipe
         with autocast(recipe.train.precision, self.device):

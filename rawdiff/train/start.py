@@ -16,6 +16,7 @@ from rawdiff.assemble import (
     describe_data,
     make_network,
     make_patcher,
+    make_writer,
     materialize,
     open_data,
     require_same_data,
@@ -26,7 +27,6 @@ from rawdiff.data.loading import run_batches
 from rawdiff.data.patcher import Patcher
 from rawdiff.errors import UserError
 from rawdiff.files import locked, write_text
-from rawdiff.model.initialize import initialize
 from rawdiff.precision import choose_device
 from rawdiff.recipe import Recipe
 from rawdiff.recipe_file import write_recipe
@@ -203,7 +203,7 @@ def _make_state(
     patcher = make_patcher(recipe, data.train.info, statistics, device)
     network = materialize(make_network(recipe, data.train.info, patcher), device)
     if found is None:
-        initialize(network, recipe.seed)
+        network.initialize(recipe.seed)
     if found is None and recipe.train.init_from is not None:
         source = RunFolder.open(recipe.train.init_from)
         take_over(network, read_weights(source, None, None, say).tensors, str(source.path))
@@ -223,7 +223,8 @@ def _draw_picture(
         state.averaged_network(), patcher, recipe.flow, info, state.device, recipe.train.precision
     )
     batches = draw_all(sampler, num_samples, conditions, recipe.sample)
-    image = picture.draw_samples(torch.cat(list(batches)).numpy(), info, labels, columns=8)
+    samples = torch.cat(list(batches)).numpy()
+    image = make_writer(recipe, info).draw(samples, info=info, labels=labels, columns=8)
     try:
         picture.save_png(image, folder.pictures / f"step-{state.step:08d}.png")
     except UserError as error:  # a run is worth more than a picture of it

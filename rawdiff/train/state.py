@@ -13,16 +13,16 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.func import functional_call
 
-from rawdiff.model.transformer import Transformer
+from rawdiff.model.network import Network
 from rawdiff.recipe import Recipe, TrainSettings
-from rawdiff.sampling import Network
+from rawdiff.sampling import NetworkCall
 from rawdiff.train.ema import EMA
 from rawdiff.train.schedule import learning_rate
 
 NUM_TIME_BINS = 5
 
 
-def make_optimizer(network: Transformer, train: TrainSettings) -> torch.optim.AdamW:
+def make_optimizer(network: Network, train: TrainSettings) -> torch.optim.AdamW:
     """AdamW in float32; weight decay acts on matrices alone."""
     matrices = [p for p in network.parameters() if p.dim() >= 2]
     vectors = [p for p in network.parameters() if p.dim() < 2]
@@ -77,7 +77,7 @@ class TrainState:
     """Network, optimizer, averages, progress and the open window of the log."""
 
     recipe: Recipe
-    network: Transformer
+    network: Network
     optimizer: torch.optim.AdamW = field(init=False)
     emas: list[EMA] = field(init=False)
     window: Window = field(init=False)
@@ -90,7 +90,7 @@ class TrainState:
 
     @property
     def device(self) -> torch.device:
-        return self.network.patch_embedding.up.weight.device
+        return self.network.device
 
     @property
     def samples(self) -> int:
@@ -108,7 +108,7 @@ class TrainState:
         for ema in self.emas:
             ema.update(self.network, self.samples, train.batch_size)
 
-    def averaged_network(self) -> Network:
+    def averaged_network(self) -> NetworkCall:
         """The network with the weights of its first EMA, or its own if it has none."""
         network = self.network.eval()
         weights = self.emas[0].weights if self.emas else {}

@@ -9,8 +9,8 @@ import rawdiff
 from rawdiff import philox
 from rawdiff.grid import Axis, PatchGrid
 from rawdiff.model.initialize import initialize
-from rawdiff.model.settings import ModelSettings
-from rawdiff.model.transformer import Interface, Transformer
+from rawdiff.model.network import Interface
+from rawdiff.model.transformer import Transformer, TransformerSettings
 from rawdiff.recipe_file import load_recipe
 from rawdiff.train.start import train
 
@@ -27,7 +27,9 @@ def test_random_bits_are_those_of_the_cpu() -> None:
 
 def test_the_network_agrees_with_the_cpu() -> None:
     grid = PatchGrid((Axis.regular("row", 8), Axis.regular("column", 8)))
-    settings = ModelSettings(width=128, depth=4, heads=4, in_context_len=4, in_context_start=1)
+    settings = TransformerSettings(
+        width=128, depth=4, heads=4, in_context_len=4, in_context_start=1
+    )
     model = Transformer(settings, Interface(12, num_classes=3), grid)
     initialize(model, seed=0)
     torch.nn.init.normal_(model.last_layer.linear.weight, std=0.02)

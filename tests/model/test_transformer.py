@@ -7,15 +7,15 @@ from rawdiff import philox
 from rawdiff.grid import Axis, PatchGrid
 from rawdiff.model.initialize import initialize
 from rawdiff.model.layers import Dropout, DropoutKey
-from rawdiff.model.settings import ModelSettings
-from rawdiff.model.transformer import Interface, Transformer
+from rawdiff.model.network import Interface
+from rawdiff.model.transformer import Transformer, TransformerSettings
 
 GRID = PatchGrid((Axis.regular("time", 3), Axis.regular("row", 2), Axis.regular("column", 2)))
 SMALL = {"width": 32, "depth": 4, "heads": 2, "bottleneck": 8, "in_context_len": 3}
 
 
 def make(interface: Interface, **changes) -> Transformer:
-    model = Transformer(ModelSettings(**(SMALL | changes)), interface, GRID)
+    model = Transformer(TransformerSettings(**(SMALL | changes)), interface, GRID)
     initialize(model, seed=0)
     with torch.no_grad():  # away from the zeros that hide what a part does
         for i, parameter in enumerate(model.parameters()):
@@ -107,14 +107,14 @@ def test_positions_given_for_each_sample_replace_the_grid() -> None:
 
 
 def test_first_output_is_zero_and_weights_follow_the_published_law() -> None:
-    model = Transformer(ModelSettings(**SMALL), Interface(4, num_classes=2), GRID)
+    model = Transformer(TransformerSettings(**SMALL), Interface(4, num_classes=2), GRID)
     initialize(model, seed=5)
     assert not model(torch.randn(1, 12, 4), torch.tensor([0.5])).any()
     weight = model.blocks[0].attn.qkv.weight.detach()
     bound = (6 / (32 + 96)) ** 0.5
     assert bound * 0.99 < float(weight.abs().max()) <= bound
     assert abs(float(model.in_context.detach().std()) - 0.02) < 0.005
-    again = Transformer(ModelSettings(**SMALL), Interface(4, num_classes=2), GRID)
+    again = Transformer(TransformerSettings(**SMALL), Interface(4, num_classes=2), GRID)
     initialize(again, seed=5)
     assert all(
         torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True)
@@ -143,5 +143,5 @@ def test_dropout_acts_in_the_middle_half_of_the_blocks() -> None:
     ("size", "mlp_width"), [("B", 2048), ("L", 2730), ("H", 3413), ("G", 4437)]
 )
 def test_sizes_have_the_published_mlp_width(size, mlp_width) -> None:
-    assert ModelSettings(size=size, swiglu_multiple=1).mlp_width == mlp_width
-    assert ModelSettings(size=size).mlp_width % 64 == 0
+    assert TransformerSettings(size=size, swiglu_multiple=1).mlp_width == mlp_width
+    assert TransformerSettings(size=size).mlp_width % 64 == 0
