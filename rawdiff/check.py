@@ -45,6 +45,7 @@ def check(recipe: Recipe) -> list[Row]:
     extra = f" + {patcher.extra_dim} known" if patcher.extra_dim else ""
     rows += [
         Row("grid", f"{grid} = {grid.num_patches} patches of {patcher.patch_dim} values{extra}"),
+        Row("noise", f"{recipe.flow.resolved(info.shape).noise_std:.3g} times the data's spread"),
         Row("parameters", _amount(cost.num_parameters)),
         Row("multiply-adds", f"{_amount(cost.multiply_adds)} a forward pass and sample"),
         Row("memory", _memory(recipe, network, cost)),

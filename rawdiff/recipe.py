@@ -61,8 +61,9 @@ class TrainSettings(Settings):
 
     A step updates the weights once, with `batch_size` samples; `micro_batch_size` of them are on
     the device at a time. The learning rate rises over `warmup_samples`, then follows `schedule`
-    down to `final_learning_rate` at the end of the run. `init_from` starts from the weights of
-    another run or export.
+    down to `final_learning_rate` at the end of the run. `class_loss_weight` multiplies the cross
+    entropy of a class head (`model.class_head`), beside the sum of a sample's squared errors.
+    `init_from` starts from the weights of another run or export.
     """
 
     num_steps: int = Field(ge=1)
@@ -75,6 +76,7 @@ class TrainSettings(Settings):
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = Field(default=0.0, ge=0)
     clip_norm: float | None = Field(default=1.0, gt=0)
+    class_loss_weight: float = Field(default=100.0, ge=0)
     ema: tuple[EMASettings, ...] = (EMASettings(power=0.1),)
     precision: Precision = "auto"
     device: Device = "auto"

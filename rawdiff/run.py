@@ -170,7 +170,8 @@ def _load(
     found = read_weights(folder, weights, step, say)
     network = materialize(make_network(recipe, info, patcher), chosen)
     take_over(network, found.tensors, str(folder.path))
-    sampler = Sampler(network.eval(), patcher, recipe.flow, info, chosen, recipe.train.precision)
+    flow, precision = recipe.flow.resolved(info.shape), recipe.train.precision
+    sampler = Sampler(network.eval(), patcher, flow, info, chosen, precision)
     origin = {"run": str(folder.path), "weights": found.name, "step": found.step}
     return TrainedModel(recipe, sampler, origin)
 

@@ -17,6 +17,7 @@ from rawdiff.data.patcher import Patcher
 from rawdiff.data.writer import Writer
 from rawdiff.errors import UserError
 from rawdiff.flow.guidance import LabelVelocity, guided
+from rawdiff.flow.precondition import precondition
 from rawdiff.flow.prediction import v_from, x_from
 from rawdiff.flow.settings import FlowSettings
 from rawdiff.flow.solvers import SOLVERS, SolverName, time_grid
@@ -80,7 +81,7 @@ class Sampler:
 
     network: NetworkCall
     patcher: Patcher
-    flow: FlowSettings
+    flow: FlowSettings  # resolved
     info: DataInfo
     device: torch.device
     precision: Precision = "auto"
@@ -127,7 +128,7 @@ class Sampler:
                 cfg_scale=settings.cfg_scale,
                 cfg_interval=settings.cfg_interval,
             ),
-            self.flow.noise_scale * noise.view(shape),
+            self.flow.noise_std * noise.view(shape),
             time_grid(settings.num_steps),
         )
         x = x if known is None else torch.where(known, x, torch.nan)
@@ -146,7 +147,7 @@ class Sampler:
 
             seen = fit(known)
             with autocast(self.precision, self.device):
-                return self.network(
+                raw = self.network(
                     z if seen is None else z * seen,
                     t,
                     None if label is None else label.to(self.device),
@@ -154,6 +155,7 @@ class Sampler:
                     extra=fit(extra),
                     present=fit(present),
                 )
+            return precondition(raw, z, t, self.flow)
 
         return output
 

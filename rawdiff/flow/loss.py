@@ -34,7 +34,7 @@ def add_noise(x: Tensor, flow: FlowSettings, seed: int, index: Tensor) -> Noised
     """Noise clean patches x [B, N, P], each at its own time."""
     t = draw_times(flow, seed, index)
     eps = philox.normal(seed, philox.Stream.NOISE, index, x[0].numel()).view_as(x)
-    return interpolate(x, flow.noise_scale * eps, t)
+    return interpolate(x, flow.noise_std * eps, t)
 
 
 def interpolate(x: Tensor, eps: Tensor, t: Tensor) -> Noised:

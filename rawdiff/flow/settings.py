@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+import math
+from collections.abc import Sequence
+from typing import Annotated, Literal, TypeAlias
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rawdiff.settings import Settings
 
 Space: TypeAlias = Literal["x", "eps", "v"]
+
+REFERENCE_LENGTH = 256  # of a side of the pictures for which a noise_scale of 1 was found
+
+
+def auto_noise_scale(sizes: Sequence[int]) -> float:
+    """The spread of noise that hides as much of a scene on a grid of these sizes as 1 on 256².
+
+    The mean over k values keeps the scene and divides the noise's spread by sqrt(k): a finer grid
+    of the same scene needs noise that grows with the root of its number of points. (Hoogeboom et
+    al. 2023, arXiv 2301.11093, section 3; 1, 2, 4 at 256, 512, 1024: arXiv 2511.13720, Table 9)
+    """
+    return math.sqrt(math.prod(sizes)) / REFERENCE_LENGTH
 
 
 class FlowSettings(Settings):
@@ -16,8 +30,10 @@ class FlowSettings(Settings):
 
     `prediction` is what the network's output means, `loss` the space in which it is compared.
     Times are sigmoid(P_mean + P_std n), n ~ N(0, 1), or uniform. `noise_scale` is the spread of
-    the noise relative to standardized data. `t_eps` bounds the 1 - t (and t) that training divides
-    by. Labels are dropped with probability `label_drop`, for guidance. (arXiv 2511.13720)
+    the noise relative to standardized data; `auto` follows from the number of grid points. `t_eps`
+    bounds the 1 - t (and t) that training divides by. Labels are dropped with probability
+    `label_drop`, for guidance. `precondition` lets the input pass beside the network, with
+    `sigma_data` as the spread of standardized data (for `edm`). (arXiv 2511.13720)
     """
 
     prediction: Space = "x"
@@ -25,6 +41,29 @@ class FlowSettings(Settings):
     time: Literal["logit-normal", "uniform"] = "logit-normal"
     P_mean: float = -0.8
     P_std: float = Field(default=0.8, gt=0)
-    noise_scale: float = Field(default=1.0, gt=0)
+    noise_scale: Annotated[float, Field(gt=0)] | Literal["auto"] = 1.0
     t_eps: float = Field(default=0.05, gt=0, lt=1)
     label_drop: float = Field(default=0.1, ge=0, le=1)
+    precondition: Literal["none", "linear", "edm"] = "none"
+    sigma_data: float = Field(default=0.5, gt=0)
+
+    @model_validator(mode="after")
+    def _agree(self) -> FlowSettings:
+        if self.precondition != "none" and self.prediction != "x":
+            raise ValueError(
+                f"a pre-conditioner makes x_pred, but the prediction is {self.prediction}; "
+                "write `prediction: x` or `precondition: none`"
+            )
+        return self
+
+    def resolved(self, shape: Sequence[int]) -> FlowSettings:
+        """With a number for `noise_scale: auto`, for samples of shape (C, …)."""
+        if self.noise_scale != "auto":
+            return self
+        return self.model_copy(update={"noise_scale": auto_noise_scale(shape[1:])})
+
+    @property
+    def noise_std(self) -> float:
+        """`noise_scale` as a number; only of resolved settings."""
+        assert self.noise_scale != "auto", "resolve the settings with the shape of the samples"
+        return self.noise_scale

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from rawdiff import philox
 from rawdiff.data.dataset import Batch
 from rawdiff.data.loading import Subset
 from rawdiff.data.patcher import Patcher, Patches
 from rawdiff.flow import loss as flow_loss
+from rawdiff.flow.precondition import precondition
+from rawdiff.flow.settings import FlowSettings
 from rawdiff.model.network import DropoutKey, Network
 from rawdiff.precision import autocast
 from rawdiff.recipe import Recipe
@@ -38,11 +42,16 @@ class Prepared:
     patches: Patches
     index: Tensor
     label: Tensor | None
+    told_label: Tensor | None
+    """What the network is told: the label, or at times that there is none."""
 
 
 @dataclass(frozen=True)
 class Errors:
-    """Weighted squared errors: their sum, and for each sample its mean [B] at its time t [B]."""
+    """What is minimized, summed over the samples; of each sample its mean squared error [B].
+
+    Squared errors are weighted, and stand at the sample's time t [B].
+    """
 
     total: Tensor
     per_sample: Tensor
@@ -58,16 +67,20 @@ class Objective:
     train: Subset
     device: torch.device
 
+    @cached_property
+    def flow(self) -> FlowSettings:
+        return self.recipe.flow.resolved(self.train.info.shape)
+
     def prepare(self, batch: Batch) -> Prepared:
         """Raw micro-batch to the device, augmented and cut into patches."""
         batch = batch.to(self.device)
         seed, index = self.recipe.seed, batch.index
         batch = self.train.augment(batch, _Draws(seed, index))
-        label = batch.label
-        if label is not None:
+        told = batch.label
+        if told is not None:
             no_label = self.train.info.num_classes
-            label = flow_loss.drop_labels(label, no_label, self.recipe.flow, seed, index)
-        return Prepared(self.patcher.patches(batch), index, label)
+            told = flow_loss.drop_labels(told, no_label, self.flow, seed, index)
+        return Prepared(self.patcher.patches(batch), index, batch.label, told)
 
     def weight(self, batch: Batch) -> float:
         """The weight of all values of a whole batch: the loss is the sum of errors over it.
@@ -83,8 +96,8 @@ class Objective:
 
     def add_noise(self, prepared: Prepared) -> flow_loss.Noised:
         """Each sample of a micro-batch at its own time."""
-        recipe = self.recipe
-        return flow_loss.add_noise(prepared.patches.x, recipe.flow, recipe.seed, prepared.index)
+        seed = self.recipe.seed
+        return flow_loss.add_noise(prepared.patches.x, self.flow, seed, prepared.index)
 
     def errors(self, network: Network, prepared: Prepared, noised: flow_loss.Noised) -> Errors:
         """Errors of the network's prediction for one micro-batch."""
@@ -93,16 +106,24 @@ class Objective:
             output = network(
                 noised.z_t if patches.known is None else noised.z_t * patches.known,
                 noised.t,
-                prepared.label,
+                prepared.told_label,
                 scalars=patches.scalars,
                 extra=patches.extra,
                 present=patches.present,
                 dropout=DropoutKey(recipe.seed, prepared.index),
+                class_logits=network.has_class_head,
             )
-        errors = flow_loss.squared_error(output, noised, recipe.flow).flatten(1)
+        class_loss: Tensor | float = 0.0
+        if network.has_class_head:
+            output, logits = output
+            assert prepared.label is not None
+            entropy = F.cross_entropy(logits.float(), prepared.label, reduction="sum")
+            class_loss = recipe.train.class_loss_weight * entropy
+        prediction = precondition(output, noised.z_t, noised.t, self.flow)
+        errors = flow_loss.squared_error(prediction, noised, self.flow).flatten(1)
         if patches.weight is None:
-            return Errors(errors.sum(), errors.detach().mean(1), noised.t)
+            return Errors(errors.sum() + class_loss, errors.detach().mean(1), noised.t)
         weight = patches.weight.flatten(1)
         errors = errors * weight
         mean = errors.detach().sum(1) / weight.sum(1).clamp(min=1e-12)
-        return Errors(errors.sum(), mean, noised.t)
+        return Errors(errors.sum() + class_loss, mean, noised.t)

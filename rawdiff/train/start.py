@@ -219,9 +219,8 @@ def _draw_picture(
     labels = [label for label in range(min(info.num_classes, 10)) for _ in range(8)] or None
     num_samples = len(labels) if labels else 32
     conditions = draw_conditions(info, num_samples, labels, lambda: data.real)
-    sampler = Sampler(
-        state.averaged_network(), patcher, recipe.flow, info, state.device, recipe.train.precision
-    )
+    flow, precision = recipe.flow.resolved(info.shape), recipe.train.precision
+    sampler = Sampler(state.averaged_network(), patcher, flow, info, state.device, precision)
     batches = draw_all(sampler, num_samples, conditions, recipe.sample)
     samples = torch.cat(list(batches)).numpy()
     image = make_writer(recipe, info).draw(samples, info=info, labels=labels, columns=8)

@@ -31,6 +31,8 @@ def setting(tmp_path, arrays, *overrides, **changes):
 
 
 class Spy(nn.Module):
+    has_class_head = False
+
     def forward(self, z_t, t, label, **known):
         self.seen = {"z": z_t, "t": t, "label": label, **known}
         return torch.zeros_like(z_t)
@@ -141,3 +143,31 @@ def test_the_gradient_of_micro_batches_is_that_of_the_batch_with_gaps_and_weight
     assert whole.norm() > 0
     for size in (1, 3):
         assert float((gradient(size) - whole).norm() / whole.norm()) < 1e-5
+
+
+def test_the_class_loss_stands_beside_the_sum_of_squared_errors(tmp_path) -> None:
+    rng = np.random.default_rng(0)
+    arrays = {
+        "x": rng.normal(size=(20, 1, 6)).astype(np.float32),
+        "labels": np.arange(20) % 3,
+    }
+    totals = []
+    for weight in (0.0, 2.0):
+        objective, state, batch = setting(
+            tmp_path,
+            arrays,
+            f"train.class_loss_weight={weight}",
+            "model.class_head=1",
+            "flow.label_drop=1",  # the head learns from the true label all the same
+        )
+        prepared = objective.prepare(batch)
+        errors = objective.errors(state.network, prepared, objective.add_noise(prepared))
+        totals.append(errors.total)
+    head = state.network.class_head
+    totals[1].backward()
+    with torch.no_grad():
+        noised = objective.add_noise(prepared)
+        _, logits = state.network(noised.z_t, noised.t, class_logits=True)
+    entropy = nn.functional.cross_entropy(logits, batch.label, reduction="sum")
+    torch.testing.assert_close(totals[1] - totals[0], 2 * entropy)
+    assert head.weight.grad.abs().sum() > 0
