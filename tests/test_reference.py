@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from reference import load_io, load_network
+from reference import load_io, load_recorded
 from torch import Tensor
 
 from rawdiff.flow import loss as flow_loss
@@ -22,7 +22,7 @@ def relative_error(found: Tensor, expected: Tensor) -> float:
 @pytest.fixture(scope="module")
 def recorded(shared: Path):
     folder = shared / "reference" / "jit_tiny"
-    model, config = load_network(folder)
+    model, config = load_recorded(folder)
     return model, config, load_io(folder)
 
 
