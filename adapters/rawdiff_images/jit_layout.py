@@ -187,6 +187,8 @@ def unwrapped(tensors: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
         if not isinstance(tensor, Tensor) or not tensor.is_floating_point() or tensor.is_sparse:
             found = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
             raise UserError(f"`{name}` of {source} is no tensor of floats, but {found}.")
+        if short.removeprefix(PREFIX) in plain:
+            raise UserError(f"{source} holds `{short}` twice, wrapped and plain. Keep one of them.")
         plain[short.removeprefix(PREFIX)] = tensor
     return plain
 
@@ -212,6 +214,11 @@ def measure(tensors: Mapping[str, Tensor], source: str) -> dict[str, int]:
     num_labels, width = shape("y_embedder.embedding_table.weight", 2)
     (head_width,) = shape("blocks.0.attn.q_norm.weight", 1)
     num_patches = shape(TABLE, 3)[1]
+    if num_labels < 2:
+        raise UserError(
+            f"`{PREFIX}y_embedder.embedding_table.weight` of {source} has one row, that for no "
+            "label: a JiT without classes cannot be read."
+        )
     if head_width % 4 or width % head_width:
         raise UserError(
             f"{source} has width {width} and heads of width {head_width} "

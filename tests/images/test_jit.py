@@ -243,6 +243,18 @@ def damage(checkpoint: dict[str, Any], key: str) -> dict[str, Any]:
         tensors[name][3, 4] = torch.nan
     elif key == "table":
         tensors["net.pos_embed"] = tensors["net.pos_embed"] + 0.01
+    elif key == "twice":
+        tensors["net.module.blocks.1.attn.qkv.weight"] = tensors[name]
+    elif key == "no class":
+        tensors["net.y_embedder.embedding_table.weight"] = torch.ones(1, 24)
+    elif key == "heads":
+        tensors["net.blocks.0.attn.q_norm.weight"] = torch.ones(6)
+    elif key == "positions":
+        tensors["net.pos_embed"] = torch.ones(1, 8, 24)
+    elif key == "channels":
+        tensors["net.x_embedder.proj1.weight"] = torch.ones(5, 4, 2, 2)
+    elif key == "dims":
+        tensors["net.x_embedder.proj1.weight"] = torch.ones(5, 12)
     elif key == "prefix":
         checkpoint["model_ema1"] = {n.removeprefix("net."): t for n, t in tensors.items()}
     elif key == "no average":
@@ -270,6 +282,12 @@ def damage(checkpoint: dict[str, Any], key: str) -> dict[str, Any]:
         ("no tensor", "`net.blocks.1.attn.qkv.weight` of .* is no tensor of floats, but list"),
         ("nan", "`net.blocks.1.attn.qkv.weight` of .* not finite"),
         ("table", r"`net.pos_embed` of .* is not the published .* \(off by 0.01\)"),
+        ("twice", "holds `net.blocks.1.attn.qkv.weight` twice"),
+        ("no class", "has one row"),
+        ("heads", "heads of width 6"),
+        ("positions", "8 positions, which make no square"),
+        ("channels", "images with 4 channels"),
+        ("dims", r"`net.x_embedder.proj1.weight` of .* has shape \[5, 12\]; 4 dims"),
         ("prefix", "`pos_embed`, but published names begin with `net.`"),
         ("no average", "no weights `model_ema1`; it holds `model`.* Choose `--weights model`"),
         ("img_size", r"`args.img_size` of .* is 256, but its tensors have 6 pixels"),
