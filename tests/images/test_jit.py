@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from runs import metrics, rawdiff
 from torch import Tensor
 
 from rawdiff.cli import main
+from rawdiff.data.statistics import Statistics
 from rawdiff.errors import UserError
 from rawdiff.exchange import export_model, import_model
 from rawdiff.model.settings import SIZES
@@ -164,6 +166,14 @@ def test_a_published_model_gets_its_published_recipe(name) -> None:
             "pos_embed": made["pos_embed"]
         } == made
         assert parse_recipe(to_recipe(layout, said), "file") == expected
+
+
+def test_a_file_that_does_not_say_its_noise_has_that_of_its_size() -> None:
+    for per_side, expected in ((1, 1.0), (16, 1.0), (32, 2.0)):
+        made = published_jit.shapes(**(published_jit.TINY | {"patch": 16, "per_side": per_side}))
+        tensors = {key: torch.empty(shape, device="meta") for key, shape in made.items()}
+        layout = make_layout(measure_tensors(tensors, "file"), Arguments(), 1, "file")
+        assert to_recipe(layout, Arguments())["flow"]["noise_scale"] == expected
 
 
 def test_the_position_table_is_that_of_the_description() -> None:
@@ -494,6 +504,16 @@ def test_data_that_jit_cannot_express_are_named(tmp_path, change, said) -> None:
     (out / "data.json").write_text(json.dumps(facts))
     with pytest.raises(UserError, match=said):
         export_model(JiTFormat(), out, tmp_path / "back.pth", say=quiet)
+
+
+def test_missing_values_cannot_be_expressed(tmp_path) -> None:
+    out = bring(save(tmp_path / "c.pth", published_jit.checkpoint()), tmp_path / "jit")
+    file = out / "statistics.safetensors"
+    whole = Statistics.load(file)
+    for change in ({"missing_varies": True}, {"ever_present": torch.zeros(3, 6, 6) > 0}):
+        replace(whole, **change).save(file)
+        with pytest.raises(UserError, match="missing values"):
+            export_model(JiTFormat(), out, tmp_path / "back.pth", say=quiet)
 
 
 def test_nothing_is_written_over(tmp_path) -> None:
