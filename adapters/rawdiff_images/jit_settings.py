@@ -183,7 +183,10 @@ def to_recipe(layout: Layout, args: Arguments) -> dict[str, Any]:
 
 
 def to_namespace(layout: Layout, recipe: Recipe, names: tuple[str, str]) -> argparse.Namespace:
-    """The inverse of `to_recipe`; `names` are the averages that stand under model_ema1 and 2."""
+    """The inverse of `to_recipe`; `names` are the averages that stand under model_ema1 and 2.
+
+    Raises UserError for a setting that JiT does not know, such as another solver.
+    """
     sizes = layout.model.model_dump()
     known = (
         size
@@ -194,24 +197,28 @@ def to_namespace(layout: Layout, recipe: Recipe, names: tuple[str, str]) -> argp
     size = next(known, None)
     flow, sample = recipe.flow, recipe.sample
     decays = {ema.name: ema.decay for ema in recipe.train.ema if ema.decay is not None}
-    args = Arguments(
-        model=f"JiT-{size or 'custom'}/{layout.patch_size}",
-        img_size=layout.image_size,
-        class_num=layout.num_classes,
-        noise_scale=flow.noise_scale,
-        P_mean=flow.P_mean,
-        P_std=flow.P_std,
-        t_eps=flow.t_eps,
-        label_drop_prob=flow.label_drop,
-        sampling_method=sample.solver,
-        num_sampling_steps=sample.num_steps,
-        cfg=sample.cfg_scale,
-        interval_min=sample.cfg_interval[0],
-        interval_max=sample.cfg_interval[1],
-        attn_dropout=0.0,
-        proj_dropout=recipe.model.dropout,
-        ema_decay1=decays.get(names[0], DECAYS[0]),
-        ema_decay2=decays.get(names[1], DECAYS[1]),
-        in_context_start=layout.model.in_context_start,
-    )
-    return argparse.Namespace(**args.model_dump())
+    said: dict[str, Any] = {
+        "model": f"JiT-{size or 'custom'}/{layout.patch_size}",
+        "img_size": layout.image_size,
+        "class_num": layout.num_classes,
+        "noise_scale": flow.noise_scale,
+        "P_mean": flow.P_mean,
+        "P_std": flow.P_std,
+        "t_eps": flow.t_eps,
+        "label_drop_prob": flow.label_drop,
+        "sampling_method": sample.solver,
+        "num_sampling_steps": sample.num_steps,
+        "cfg": sample.cfg_scale,
+        "interval_min": sample.cfg_interval[0],
+        "interval_max": sample.cfg_interval[1],
+        "attn_dropout": 0.0,
+        "proj_dropout": recipe.model.dropout,
+        "ema_decay1": decays.get(names[0], DECAYS[0]),
+        "ema_decay2": decays.get(names[1], DECAYS[1]),
+        "in_context_start": layout.model.in_context_start,
+    }
+    try:
+        return argparse.Namespace(**Arguments(**said).model_dump())
+    except ValidationError as error:
+        problems = "; ".join(explain(error, Arguments, ("args",)))
+        raise UserError(f"The settings of this model have no place in JiT's: {problems}.") from None
