@@ -161,7 +161,7 @@ def test_a_killed_study_goes_on_and_does_nothing_twice(tmp_path) -> None:
     before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in first}
     assert before
     assert not (second / "scores.json").exists()
-    assert [row["status"] for row in rows(out)] == ["finished", "–", ""]
+    assert [row["status"] for row in rows(out)] == ["finished", "not begun", ""]
     done = rawdiff(*study(recipe, *grid))
     assert done.returncode == 0, done.stdout + done.stderr
     assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in first} == before
@@ -250,7 +250,7 @@ def test_cells_may_differ_in_shape_and_one_or_three_keys_make_a_table(tmp_path) 
     [
         (["--grid", "adapter.patch_size=[2],[2,2]"], "The cell adapter.patch_size=[2,2]"),
         (["--grid", "model.heads=2,5"], "model.heads=5"),
-        (["--grid", "flow.loss=x", "--metric", "fid"], "there are: wasserstein, frechet"),
+        (["--grid", "flow.loss=x", "--metric", "fid"], "there are: frechet, wasserstein"),
         (["--grid", "flow.loss=x", "--parallel", "0"], "give 1 or more"),
         (["--grid", "flow.loss=x", "holdout=null"], "holds none out"),
         (["--grid", "flow.loss=x", "data.path=nowhere.npz"], "nowhere.npz"),
