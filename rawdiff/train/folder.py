@@ -38,6 +38,10 @@ class RunFolder:
         return self.path / "checkpoints"
 
     @property
+    def averages(self) -> Path:
+        return self.path / "averages"
+
+    @property
     def metrics(self) -> Path:
         return self.path / "metrics.jsonl"
 
