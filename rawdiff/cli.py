@@ -50,12 +50,13 @@ def _sample(args: argparse.Namespace) -> None:
 
 
 def _eval(args: argparse.Namespace) -> None:
-    with _bar("sample") as bar:
+    metrics = [name.strip() for part in args.metric for name in part.split(",")] or None
+    with _bar("score") as bar:
         scores = results.evaluate_run(
-            args.run, args.overrides, step=args.step, say=_say, progress=bar
+            args.run, args.overrides, step=args.step, metrics=metrics, say=_say, progress=bar
         )
     console.print(score_report.table(scores))
-    _say(f"Scores: {Path(args.run) / 'scores.json'}")
+    _say(f"Scores: {results.scores_path(args.run, metrics)}")
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -147,6 +148,14 @@ def _parser() -> argparse.ArgumentParser:
         step(added)
         if name == "sample":
             added.add_argument("--out", type=Path, help="folder (default: samples in the run)")
+        else:
+            added.add_argument(
+                "--metric",
+                action="append",
+                default=[],
+                metavar="NAME[,NAME]",
+                help="of these evaluators only (default: those of the recipe)",
+            )
     added = command("export", _export, "Write one set of weights as safetensors.")
     added.add_argument("run")
     added.add_argument("out", type=Path)

@@ -131,15 +131,21 @@ class CheckpointSettings(Settings):
     ema_every_steps: int | None = Field(default=None, ge=1)
 
 
+Size = Annotated[int, Field(ge=1)]
+
+
 class EvaluateSettings(Settings):
     """How many samples are scored against how many training samples, by which evaluators.
 
-    `evaluators` maps their names to their keys (default: all that are installed).
+    `evaluators` maps their names to their keys (default: all that run by default). `size`, one
+    number or one for each dim after the channels, resamples generated and real samples alike
+    before they are scored.
     """
 
     num_samples: int = Field(default=1000, ge=2)
     num_reference: int = Field(default=5000, ge=2)
     evaluators: dict[str, dict[str, Any]] | None = Field(default=None, min_length=1)
+    size: Size | tuple[Size, ...] | None = None
 
     @model_validator(mode="after")
     def _evaluators_exist(self) -> EvaluateSettings:

@@ -62,6 +62,10 @@ class RunFolder:
         return self.path / "scores.json"
 
     @property
+    def scoring(self) -> Path:
+        return self.path / "scoring"
+
+    @property
     def statistics_file(self) -> Path:
         return self.path / "statistics.safetensors"
 
