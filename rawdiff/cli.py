@@ -1,4 +1,4 @@
-"""The command line: `rawdiff train | sample | eval | check | prepare | export | list | schema`."""
+"""The command line: `rawdiff train | sample | eval | tune | check | prepare | export | …`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from rawdiff import plugins, recipe_file, results, run
+from rawdiff import plugins, recipe_file, results, run, tune
 from rawdiff.assemble import PACKED_FOLDER
 from rawdiff.check import check
 from rawdiff.data.packed import pack, packed_folder
@@ -57,6 +57,23 @@ def _eval(args: argparse.Namespace) -> None:
         )
     console.print(score_report.table(scores))
     _say(f"Scores: {results.scores_path(args.run, metrics)}")
+
+
+def _tune(args: argparse.Namespace) -> None:
+    with _bar("score") as bar:
+        outcome = tune.tune(
+            args.run,
+            args.overrides,
+            grid=tune.parse_grid(args.grid),
+            metric=args.metric,
+            num_samples=args.num_samples,
+            step=args.step,
+            say=_say,
+            progress=bar,
+        )
+    console.print(tune.table(outcome))
+    _say(f"Table and picture: {outcome.folder}")
+    _say(f"The best is the default for sampling from now on: {Path(args.run) / 'tuned.yaml'}")
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -156,6 +173,19 @@ def _parser() -> argparse.ArgumentParser:
                 metavar="NAME[,NAME]",
                 help="of these evaluators only (default: those of the recipe)",
             )
+    added = command("tune", _tune, "Find the best average of the weights and guidance by a score.")
+    added.add_argument("run", help="the run's folder, or an export")
+    overrides(added)
+    added.add_argument(
+        "--grid",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE,VALUE",
+        help="a key of `sample:` and its values, such as cfg_scale=1,1.5,2; once for each key",
+    )
+    added.add_argument("--metric", default="frechet", help="the score (default: %(default)s)")
+    added.add_argument("--num-samples", type=int, help="scored at each point (default: as eval)")
+    step(added)
     added = command("export", _export, "Write one set of weights as safetensors.")
     added.add_argument("run")
     added.add_argument("out", type=Path)

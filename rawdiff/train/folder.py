@@ -66,6 +66,14 @@ class RunFolder:
         return self.path / "scoring"
 
     @property
+    def tune(self) -> Path:
+        return self.path / "tune"
+
+    @property
+    def tuned(self) -> Path:
+        return self.path / "tuned.yaml"
+
+    @property
     def statistics_file(self) -> Path:
         return self.path / "statistics.safetensors"
 

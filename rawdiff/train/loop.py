@@ -32,11 +32,8 @@ class Loop:
 
     def run(self) -> None:
         """From step to step; every way out leads over a checkpoint."""
-        state, train = self.state, self.state.recipe.train
-        every, ema_every = (
-            state.recipe.checkpoint.every_steps,
-            state.recipe.checkpoint.ema_every_steps,
-        )
+        state, train, settings = self.state, self.state.recipe.train, self.state.recipe.checkpoint
+        every, ema_every = settings.every_steps, settings.ema_every_steps
         with StopSignal() as stop:
             while True:
                 self.train_step()
