@@ -14,13 +14,15 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from rawdiff import plugins, recipe_file, results, run, tune
+from rawdiff import plugins, recipe_file, results, run
 from rawdiff.assemble import PACKED_FOLDER
 from rawdiff.check import check
 from rawdiff.data.packed import pack, packed_folder
 from rawdiff.errors import UserError
 from rawdiff.evaluate import report as score_report
 from rawdiff.train.start import train
+from rawdiff.tune.search import parse_grid, tune
+from rawdiff.tune.table import outcome_table
 from rawdiff.version import __version__
 
 console = Console(
@@ -61,17 +63,17 @@ def _eval(args: argparse.Namespace) -> None:
 
 def _tune(args: argparse.Namespace) -> None:
     with _bar("score") as bar:
-        outcome = tune.tune(
+        outcome = tune(
             args.run,
             args.overrides,
-            grid=tune.parse_grid(args.grid),
+            grid=parse_grid(args.grid),
             metric=args.metric,
             num_samples=args.num_samples,
             step=args.step,
             say=_say,
             progress=bar,
         )
-    console.print(tune.table(outcome))
+    console.print(outcome_table(outcome))
     _say(f"Table and picture: {outcome.folder}")
     _say(f"The best is the default for sampling from now on: {Path(args.run) / 'tuned.yaml'}")
 

@@ -122,7 +122,7 @@ def _cell(value: float, rank: float, width: int) -> Image.Image:
     colour = tuple(_coloured(np.array(1 - rank), (0, 1), grey=False).tolist())
     image = Image.new("RGB", (width, height), colour)
     pen, text = ImageDraw.Draw(image), BACKGROUND if rank > 0.5 else (0, 0, 0)
-    pen.text((MARGIN, height / 2), f"{value:.4g}", fill=text, font=_font(), anchor="lm")
+    pen.text((MARGIN, height / 2), f"{value:#.4g}", fill=text, font=_font(), anchor="lm")
     if rank == 0:
         pen.rectangle((1, 1, width - 2, height - 2), outline=(213, 94, 0), width=3)
     return image

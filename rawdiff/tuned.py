@@ -30,7 +30,8 @@ class Tuned(Settings):
     score: float
     oracle: float | None = None
     num_samples: int
-    step: int
+    step: int | None
+    """None for an export."""
 
 
 def write_tuned(folder: RunFolder, tuned: Tuned) -> None:
@@ -72,9 +73,10 @@ def tuned_recipe(
         content = merge(content, {"sample": used})
         if used:
             shown = ", ".join(f"{key}={value}" for key, value in used.items())
+            of_step = "" if tuned.step is None else f" of step {tuned.step}"
             say(
                 f"Sampling settings tuned by {tuned.metric} ({tuned.score:.4g} with "
-                f"{tuned.num_samples:,} samples at step {tuned.step}): {shown}."
+                f"{tuned.num_samples:,} samples{of_step}): {shown}."
             )
     for override in overrides:
         content = apply_override(content, override)
