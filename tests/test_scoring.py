@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from runs import small_recipe, write_arrays
 from toy_scores import Means
 
+import rawdiff.run
 from rawdiff import results
 from rawdiff.cli import main
 from rawdiff.data.arrays import ArrayDataset
@@ -81,9 +83,8 @@ def test_a_killed_scoring_draws_nothing_twice_and_ends_with_the_same_numbers(
 ) -> None:
     whole = shutil.copytree(run, tmp_path / "never killed")
     assert in_own_process(whole, tmp_path / "whole.log", kind) == 0
-    for kill_at in (1, 1):  # twice: after the first batch, and after one more
-        assert in_own_process(run, tmp_path / "log", kind, kill_at) == -signal.SIGKILL
-        assert not (run / "scores.json").exists()
+    assert in_own_process(run, tmp_path / "log", kind, kill_at=2) == -signal.SIGKILL
+    assert not (run / "scores.json").exists()
     assert in_own_process(run, tmp_path / "log", kind) == 0
     drawn = [i for line in (tmp_path / "log").read_text().splitlines() for i in json.loads(line)]
     assert drawn == list(range(num))
@@ -107,7 +108,13 @@ def test_features_are_kept_and_samples_are_not(run, monkeypatch, draws) -> None:
 
 
 @pytest.mark.parametrize(
-    ("override", "step"), [("sample.seed=1", None), ("sample.num_steps=4", None), (None, 1)]
+    ("override", "step"),
+    [
+        ("sample.seed=1", None),
+        ("sample.num_steps=4", None),
+        ("sample.weights=model", None),
+        (None, 1),
+    ],
 )
 def test_another_step_or_setting_draws_anew_and_leaves_the_first_alone(
     run, monkeypatch, draws, override, step
@@ -127,7 +134,14 @@ def test_other_weights_under_the_same_step_are_drawn_anew(run, trained, monkeypa
     use(monkeypatch, means=Means(num_samples=8))
     results.evaluate_run(run, **QUIET)
     draws.clear()
-    results.evaluate_run(run, ["sample.weights=decay_0.9"], **QUIET)
+    read = rawdiff.run.read_weights
+
+    def other(*args):
+        found = read(*args)
+        return replace(found, tensors={name: x + 0.01 for name, x in found.tensors.items()})
+
+    monkeypatch.setattr("rawdiff.run.read_weights", other)
+    results.evaluate_run(run, **QUIET)
     assert draws
 
 
@@ -224,6 +238,18 @@ def test_named_metrics_are_scored_alone_into_a_file_of_their_own(run, capsys) ->
     assert not (run / "scores.json").exists()
     results.evaluate_run(run, metrics=["seam"], out=run / "mine.json", **QUIET)
     assert set(json.loads((run / "mine.json").read_text())["scores"]) == {"seam"}
+
+
+def test_keys_may_stand_after_an_option_and_unknown_options_are_still_refused(run, capsys) -> None:
+    keys = "evaluate.evaluators.frechet.num_components=2"
+    assert main(["eval", str(run), "--metric", "frechet", keys, "sample.seed=3"]) == 0
+    origin = json.loads((run / "scores-frechet.json").read_text())["origin"]
+    assert origin["evaluate"]["evaluators"] == {"frechet": {"num_components": 2}}
+    assert origin["sample"]["seed"] == 3
+    for wrong in (["eval", str(run), "--metrik=frechet"], ["list", "more=1"]):
+        with pytest.raises(SystemExit):
+            main(wrong)
+        assert "unrecognized arguments" in capsys.readouterr().err
 
 
 def test_an_unknown_metric_gets_the_nearest_name(run, capsys) -> None:

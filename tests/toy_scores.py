@@ -24,13 +24,14 @@ class Means(FeatureEvaluator):
         return {"": float(difference.norm()), "first": float(features["values"][0, -1])}
 
 
-def score_counted(run: Path, log: Path, kind: str, kill_at: int) -> None:
+def score_counted(run: Path, log: Path, kind: str, kill_at: int, *overrides: str) -> None:
     """Score a run; each draw's sample numbers are a line of the log. SIGKILL at one draw."""
     evaluators = {
         "features": {"means": Means(num_samples=18, num_reference=10, batch_size=4)},
         "samples": {name: load_plugin("evaluators", name)() for name in ("frechet", "wasserstein")},
     }
-    results.choose_evaluators = lambda recipe, metrics: evaluators[kind]
+    if kind in evaluators:
+        results.choose_evaluators = lambda recipe, metrics: evaluators[kind]
     draw, count = Sampler.draw, 0
 
     def counted(sampler, index, *rest):
@@ -43,8 +44,10 @@ def score_counted(run: Path, log: Path, kind: str, kill_at: int) -> None:
         return draw(sampler, index, *rest)
 
     Sampler.draw = counted
-    results.evaluate_run(run, ["sample.batch_size=4"])
+    results.evaluate_run(run, ["sample.batch_size=4", *overrides])
 
 
 if __name__ == "__main__":
-    score_counted(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]))
+    score_counted(
+        Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]), *sys.argv[5:]
+    )

@@ -114,8 +114,9 @@ def inception(path: Path | None, device: torch.device) -> nn.Module:
             "inception-v3-compat", [POOL, LOGITS], feature_extractor_weights_path=checked
         )
     except RuntimeError as error:
+        what = " ".join(str(error).split())
         raise UserError(
-            f"{source} holds the weights of another network: {error!s:.300} … Give the file of "
+            f"{source} holds the weights of another network: {what:.300}. Give the file of "
             f"{library().network.URL_INCEPTION_V3}."
         ) from error
     return network.to(device)

@@ -31,7 +31,7 @@ def test_a_stopped_store_asks_for_what_is_missing_and_for_nothing_else(tmp_path)
     assert store.missing() == [range(4, 8), range(8, 10)]
     shown = []
     store.fill(squares, lambda done, total: shown.append((done, total)))
-    assert shown == [(8, 10), (10, 10)]
+    assert shown == [(4, 10), (8, 10), (10, 10)]
     store.fill(stops_after(0))  # all is there: nothing is asked for
     assert store.read()["x"].flatten().tolist() == [i**2 for i in range(10)]
 
