@@ -198,9 +198,20 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Arguments in any order: argparse itself takes no `key=value` after an option."""
+    parser = _parser()
+    args, rest = parser.parse_known_args(argv)
+    if rest and not ("overrides" in args and not any(key.startswith("-") for key in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        args.overrides += rest
+    return args
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; a user's mistake is shown without a trace, with exit code 2."""
-    args = _parser().parse_args(argv)
+    args = _arguments(argv)
     try:
         args.function(args)
     except UserError as error:

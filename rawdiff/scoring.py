@@ -16,7 +16,7 @@ from rawdiff.assemble import Data, describe_data, open_data, require_same_data
 from rawdiff.conditions import Conditions, draw_conditions, label_tensor, real_batch, spread
 from rawdiff.data.dataset import Batch, DataInfo
 from rawdiff.data.loading import Subset
-from rawdiff.data.statistics import measure
+from rawdiff.data.statistics import Statistics, measure
 from rawdiff.errors import UserError
 from rawdiff.evaluate.evaluator import Basis, Evaluator, FeatureEvaluator, OwnReference, Scorer
 from rawdiff.evaluate.report import (
@@ -44,7 +44,7 @@ def choose_evaluators(recipe: Recipe, metrics: Sequence[str] | None = None) -> d
     """
     keys = recipe.evaluate.evaluators
     names: Sequence[str]
-    if metrics is not None:
+    if metrics:
         names = list(dict.fromkeys(metrics))
     elif keys is not None:
         names = list(keys)
@@ -52,7 +52,14 @@ def choose_evaluators(recipe: Recipe, metrics: Sequence[str] | None = None) -> d
         found = (plugin.name for plugin in plugins("evaluators"))
         names = [name for name in found if load_plugin("evaluators", name).by_default]
     chosen = {name: (keys or {}).get(name, {}) | {"name": name} for name in names}
-    return {name: build_plugin("evaluators", section) for name, section in chosen.items()}
+    evaluators = {name: build_plugin("evaluators", section) for name, section in chosen.items()}
+    for name, evaluator in evaluators.items():
+        if not isinstance(evaluator, Evaluator | FeatureEvaluator):
+            raise UserError(
+                f"Plug-in `{name}` in rawdiff.evaluators is neither an Evaluator nor a "
+                "FeatureEvaluator of rawdiff.evaluate.evaluator. Derive it from one of them."
+            )
+    return evaluators
 
 
 @dataclass(frozen=True)
@@ -130,7 +137,7 @@ class Scoring:
         )
 
     def _score_features(self, name: str, evaluator: FeatureEvaluator) -> Report:
-        moments = self.folder.statistics().x
+        moments = self._statistics.x
         basis = Basis(self._info, self._adapter, moments.mean, moments.std)
         own = evaluator.own_reference(basis)
         reference = dict(own.tensors) if own else {}
@@ -222,7 +229,7 @@ class Scoring:
     def _draw(self, part: range, conditions: Conditions) -> Tensor:
         """Samples of these numbers [n, C, …]. UserError if the model has diverged."""
         x = self.model.sampler.draw(torch.tensor(part), conditions, self._recipe.sample)
-        require_sound(x, self.folder.statistics().ever_present)
+        require_sound(x, self._statistics.ever_present)
         return x
 
     def _features(self, evaluator: FeatureEvaluator, x: Tensor, basis: Basis) -> dict[str, Tensor]:
@@ -250,6 +257,10 @@ class Scoring:
         data = open_data(self._recipe)
         require_same_data(self.folder.data_description(), describe_data(data), self.folder.path)
         return data
+
+    @cached_property
+    def _statistics(self) -> Statistics:
+        return self.folder.statistics()
 
     @cached_property
     def _info(self) -> DataInfo:

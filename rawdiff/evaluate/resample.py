@@ -63,10 +63,13 @@ def _along_all(x: Tensor, sizes: Sequence[int]) -> Tensor:
 
 
 def _along(x: Tensor, dim: int, size: int) -> Tensor:
-    """One dim resampled: torch's filter has two, of which the second holds all later dims."""
+    """One dim resampled, as a product with the filter's weights."""
     if x.shape[dim] == size:
         return x
-    before, after = x.shape[:dim].numel(), x.shape[dim + 1 :].numel()
-    flat = x.reshape(before, 1, x.shape[dim], after)
-    flat = F.interpolate(flat, size=(size, after), mode="bicubic", antialias=True)
-    return flat.view(*x.shape[:dim], size, *x.shape[dim + 1 :])
+    return (x.movedim(dim, -1) @ filter_weights(x.shape[dim], size).to(x).T).movedim(-1, dim)
+
+
+def filter_weights(length: int, size: int) -> Tensor:
+    """How much each of `length` values counts in each of `size`: [size, length], rows sum to 1."""
+    unit = torch.eye(length)[None, None]
+    return F.interpolate(unit, size=(size, length), mode="bicubic", antialias=True)[0, 0]

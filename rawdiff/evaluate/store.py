@@ -56,6 +56,8 @@ class Store:
             write_text(self.path / FACTS_FILE, self.facts + "\n")
             missing = self.missing()
             done = self.num_samples - sum(map(len, missing))
+            if progress and done:
+                progress(done, self.num_samples)
             for batch, tensors in zip(missing, make(missing), strict=True):
                 self._write(batch, tensors)
                 done += len(batch)
