@@ -104,13 +104,13 @@ def draw_matrices(
     lines: list[Image.Image] = []
     for matrix in matrices:
         head = [_text(name, TEXT, cell, LINE_HEIGHT) for name in matrix.columns]
-        lines.append(_text(matrix.title, TEXT, _text_width(matrix.title), LINE_HEIGHT))
+        lines.append(_text(matrix.title, TEXT, _text_width(matrix.title), 2 * LINE_HEIGHT))
         lines.append(_joined([_text("", TEXT, names, LINE_HEIGHT), *head], gap=0))
         for name, values, ranks in zip(matrix.rows, matrix.values, matrix.ranks, strict=True):
             cells = [_cell(*pair, cell) for pair in zip(values, ranks, strict=True)]
             lines.append(_joined([_text(name, TEXT, names, cells[0].height), *cells], gap=0))
     for title, image in strips:
-        lines += [_text(title, TEXT, _text_width(title), LINE_HEIGHT), image]
+        lines += [_text(title, TEXT, _text_width(title), 2 * LINE_HEIGHT), image]
     return _page([("", [_joined(lines, gap=0, down=True)])], [])
 
 

@@ -162,6 +162,15 @@ def test_grid_keys_are_those_of_sampling() -> None:
             parse_grid([text])
 
 
+def test_a_number_of_samples_holds_for_evaluators_of_features_too(run, monkeypatch) -> None:
+    asked = pretend(monkeypatch, distance)
+    tune(run.path, grid=GRID, num_samples=7, say=silent)
+    assert asked[0]["evaluate.num_samples"] == 7
+    with pytest.raises(UserError, match="no score `fid`"):  # the pretended one is another
+        tune(run.path, grid=GRID, metric="fid", num_samples=9, say=silent)
+    assert asked[-1]["evaluate.evaluators.fid.num_samples"] == 9
+
+
 def test_mistakes_show_before_anything_is_scored(run, monkeypatch, tmp_path) -> None:
     asked = pretend(monkeypatch, distance)
     for grid, message in (

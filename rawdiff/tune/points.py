@@ -144,6 +144,8 @@ class Tuning:
             )
             drawn = list(draw_all(model.sampler, NUM_SHOWN, conditions, settings))
             image = picture.draw_samples(torch.cat(drawn).numpy(), info, columns=NUM_SHOWN)
+            edge = picture.MARGIN
+            image = image.crop((edge, edge, image.width - edge, image.height - edge))
             picture.save_png(image, path)
         with Image.open(path) as image:
             return image.convert("RGB")
