@@ -151,7 +151,12 @@ def read_reference(path: Path) -> OwnReference:
                 for name in ("mu", "sigma")
                 if name in names
             }
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except ValueError as error:  # numpy's own words propose to unpickle it
+        raise UserError(
+            f"`reference` of `fid`: {path} cannot be read: it is no .npz, or holds objects, which "
+            "are never unpickled here. Give a folder of images, or a .npz with `mu` and `sigma`."
+        ) from error
+    except (OSError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(
             f"`reference` of `fid`: {path} cannot be read: {error}. Give a folder of images, or a "
             ".npz with `mu` and `sigma`."
