@@ -17,6 +17,7 @@ from rawdiff.data.arrays import ArrayDataset
 from rawdiff.data.dataset import DataInfo
 from rawdiff.errors import UserError
 from rawdiff.evaluate.evaluator import Basis, FeatureEvaluator, Features, Goal, OwnReference
+from rawdiff.precision import choose_device
 from rawdiff_images.crop import Mode
 from rawdiff_images.folder import ImageFolder
 from rawdiff_images.inception import LOGITS, NUM_FEATURES, POOL, inception, library, weights_origin
@@ -134,9 +135,17 @@ def fid(a: Features, b: Features) -> float:
 
 
 def precision_recall(generated: Tensor, real: Tensor, num_neighbours: int) -> dict[str, float]:
-    """Shares of generated [n, F] near real features, and of real ones [m, F] near generated."""
+    """Shares of generated [n, F] near real features, and of real ones [m, F] near generated.
+
+    Their n (n + 2 m) + m² distances are taken on an accelerator, where there is one.
+    """
+    device = choose_device("auto")
     found = library().prc.prc_features_to_metric(
-        generated, real, prc_neighborhood=num_neighbours, save_cpu_ram=True, verbose=False
+        generated.to(device),
+        real.to(device),
+        prc_neighborhood=num_neighbours,
+        save_cpu_ram=True,
+        verbose=False,
     )
     return {key: float(found[key]) for key in ("precision", "recall")}
 
