@@ -17,6 +17,7 @@ from rawdiff.data.arrays import ArrayDataset
 from rawdiff.data.dataset import DataInfo
 from rawdiff.errors import UserError
 from rawdiff.evaluate.evaluator import Basis, FeatureEvaluator, Features, Goal, OwnReference
+from rawdiff.precision import choose_device
 from rawdiff_images.crop import Mode
 from rawdiff_images.folder import ImageFolder
 from rawdiff_images.inception import LOGITS, NUM_FEATURES, POOL, inception, library, weights_origin
@@ -134,9 +135,17 @@ def fid(a: Features, b: Features) -> float:
 
 
 def precision_recall(generated: Tensor, real: Tensor, num_neighbours: int) -> dict[str, float]:
-    """Shares of generated [n, F] near real features, and of real ones [m, F] near generated."""
+    """Shares of generated [n, F] near real features, and of real ones [m, F] near generated.
+
+    Their n (n + 2 m) + m² distances are taken on an accelerator, where there is one.
+    """
+    device = choose_device("auto")
     found = library().prc.prc_features_to_metric(
-        generated, real, prc_neighborhood=num_neighbours, save_cpu_ram=True, verbose=False
+        generated.to(device),
+        real.to(device),
+        prc_neighborhood=num_neighbours,
+        save_cpu_ram=True,
+        verbose=False,
     )
     return {key: float(found[key]) for key in ("precision", "recall")}
 
@@ -151,7 +160,12 @@ def read_reference(path: Path) -> OwnReference:
                 for name in ("mu", "sigma")
                 if name in names
             }
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except ValueError as error:  # numpy's own words propose to unpickle it
+        raise UserError(
+            f"`reference` of `fid`: {path} cannot be read: it is no .npz, or holds objects, which "
+            "are never unpickled here. Give a folder of images, or a .npz with `mu` and `sigma`."
+        ) from error
+    except (OSError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(
             f"`reference` of `fid`: {path} cannot be read: {error}. Give a folder of images, or a "
             ".npz with `mu` and `sigma`."
