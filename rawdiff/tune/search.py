@@ -11,13 +11,11 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from rawdiff.errors import UserError
 from rawdiff.evaluate.evaluator import FeatureEvaluator
 from rawdiff.plugins import load_plugin
 from rawdiff.recipe import Recipe
-from rawdiff.recipe_file import apply_override, parse_recipe
+from rawdiff.recipe_file import apply_override, parse_recipe, read_grid_argument
 from rawdiff.run import Progress, Say
 from rawdiff.sampling import SampleSettings
 from rawdiff.train import checkpoint
@@ -39,18 +37,13 @@ def parse_grid(texts: Sequence[str]) -> dict[str, list[Any]]:
     grid: dict[str, list[Any]] = {}
     known = SampleSettings.model_fields
     for text in texts:
-        key, _, values = text.partition("=")
-        key = key.strip().removeprefix("sample.")
+        key, values = read_grid_argument(text)
+        key = key.removeprefix("sample.")
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
             hint = f"did you mean `{near[0]}`?" if near else f"there are: {', '.join(known)}."
             raise UserError(f"--grid {text}: `{key}` is not a key of `sample:`; {hint}")
-        try:
-            grid[key] = yaml.safe_load(f"[{values}]")
-        except yaml.YAMLError as error:
-            raise UserError(f"--grid {text}: the values cannot be read: {error}") from error
-        if not grid[key]:
-            raise UserError(f"--grid {text} has no values; write such as `cfg_scale=1,1.5,2`.")
+        grid[key] = values
     return grid
 
 
