@@ -156,7 +156,7 @@ def load_content(name: str | Path, overrides: Sequence[str] = ()) -> dict[str, A
 
 
 def read_grid_argument(argument: str) -> tuple[str, list[Any]]:
-    """`train.betas=[0.9,0.95],[0.9,0.99]` to the key and its values, of which there is one at least.
+    """`train.betas=[0.9,0.95],[0.9,0.99]` to the key and its values, at least one.
 
     Values are YAML; commas inside brackets, braces and quotes do not separate.
     """
