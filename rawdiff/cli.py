@@ -1,4 +1,4 @@
-"""The command line: `rawdiff train | sample | eval | check | prepare | export | list | schema`."""
+"""The command line: `rawdiff train | sample | eval | study | check | prepare | export | …`."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from rawdiff.check import check
 from rawdiff.data.packed import pack, packed_folder
 from rawdiff.errors import UserError
 from rawdiff.evaluate import report as score_report
+from rawdiff.study.start import plan_study, run_study
 from rawdiff.train.start import train
 from rawdiff.version import __version__
 
@@ -56,6 +57,16 @@ def _eval(args: argparse.Namespace) -> None:
         )
     console.print(score_report.table(scores))
     _say(f"Scores: {Path(args.run) / 'scores.json'}")
+
+
+def _study(args: argparse.Namespace) -> None:
+    study = plan_study(args.recipe, args.grid, args.overrides, out=args.out, metric=args.metric)
+    for line in study.describe():
+        _say(line)
+    if args.check:
+        return
+    out = run_study(study, parallel=args.parallel, strict=args.strict, say=_say)
+    _say(f"Table: {out / 'table.md'} and table.csv  picture: {out / 'picture.png'}")
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -147,6 +158,23 @@ def _parser() -> argparse.ArgumentParser:
         step(added)
         if name == "sample":
             added.add_argument("--out", type=Path, help="folder (default: samples in the run)")
+    added = command("study", _study, "Train every combination of a grid of keys; compare them.")
+    added.add_argument("recipe", help="a YAML file, or the name of a built-in recipe")
+    added.add_argument(
+        "--grid",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE,VALUE",
+        help="a recipe key and its values; give it once for each key",
+    )
+    added.add_argument("--out", type=Path, help="the study's folder (default: studies/RECIPE)")
+    added.add_argument(
+        "--parallel", type=int, metavar="N", help="cells at a time (default: one for each GPU)"
+    )
+    added.add_argument("--metric", help="score in the picture (default: the first)")
+    added.add_argument("--check", action="store_true", help="only say what would be done")
+    added.add_argument("--strict", action="store_true", help="fail if any cell failed")
+    overrides(added)
     added = command("export", _export, "Write one set of weights as safetensors.")
     added.add_argument("run")
     added.add_argument("out", type=Path)
@@ -157,9 +185,20 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Arguments, where `key=value` may stand before and after options."""
+    parser = _parser()
+    args, rest = parser.parse_known_args(argv)
+    if rest and (not hasattr(args, "overrides") or any(text.startswith("-") for text in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        args.overrides = [*args.overrides, *rest]
+    return args
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; a user's mistake is shown without a trace, with exit code 2."""
-    args = _parser().parse_args(argv)
+    args = _parse(argv)
     try:
         args.function(args)
     except UserError as error:

@@ -20,6 +20,7 @@ Line: TypeAlias = tuple[str, Colour]
 
 MAX_CHANNELS = 4
 SMALL, LARGE = 64, 256  # of a panel's longer side, in pixels
+MIN_TILE = 160
 GAP, TILE_GAP, MARGIN = 2, 6, 10
 TEXT_SIZE, LINE_HEIGHT = 12, 16
 MAX_NAME = 24
@@ -42,7 +43,13 @@ VIRIDIS = (
 
 
 def draw_samples(
-    samples: Array, info: DataInfo, labels: Sequence[int] | None = None, *, columns: int = 10
+    samples: Array,
+    info: DataInfo,
+    labels: Sequence[int] | None = None,
+    *,
+    columns: int = 10,
+    like: Array | None = None,
+    legend: bool = True,
 ) -> Image.Image:
     """One picture of samples [n, C, …] with 1 to 4 dims after the channels, NaN in light grey.
 
@@ -54,18 +61,16 @@ def draw_samples(
     high value (0.5 and 99.5 % of all shown lie below), which stand below in channel order.
     One dim becomes a line, two a panel, three the three central slices; of four, the centre of
     the first is shown. Panels under 64 pixels are enlarged by whole factors, those over 256 are
-    shrunk.
+    shrunk. Colours and lines span the values of `like` [m, C, …] instead of the samples' own, so
+    that several pictures compare. `legend` says whether names and values stand below.
     Raises UserError if samples cannot be drawn, or if labels do not belong to them.
     """
     _check(samples, labels)
     rows = _rows(len(samples), info, labels, columns)
-    shown = np.asarray(samples)[[index for _, row in rows for index in row]].astype(np.float32)
-    if shown.ndim == 6:
-        shown = shown[:, :, shown.shape[2] // 2]
+    shown = _drawable(np.asarray(samples)[[index for _, row in rows for index in row]])
     grey, lines = _has_range(info), shown.ndim == 3
     rgb = grey and not lines and shown.shape[1] == 3
-    shown = shown[:, :MAX_CHANNELS]
-    limits = _limits(shown, info)
+    limits = _limits(shown if like is None else _drawable(like), info)
     tiles = iter(
         [
             _lines(sample, limits) if lines else _panels(sample, limits, grey=grey, rgb=rgb)
@@ -73,7 +78,31 @@ def draw_samples(
         ]
     )
     pictures = [(name, [next(tiles) for _ in row]) for name, row in rows]
-    return _page(pictures, [] if grey else _legend(info, limits, lines))
+    return _page(pictures, [] if grey or not legend else _legend(info, limits, lines))
+
+
+def draw_board(rows: Sequence[Sequence[tuple[str, Image.Image | str]]]) -> Image.Image:
+    """Pictures of one size or less under their titles, in rows; a text stands on a grey tile."""
+    images = [image for row in rows for _, image in row if not isinstance(image, str)]
+    width = max([image.width for image in images], default=MIN_TILE)
+    height = max([image.height for image in images], default=MIN_TILE)
+    titles = [line for row in rows for title, _ in row for line in title.split("\n")]
+    width = max(width, *(_text_width(line) for line in titles))
+    lines = []
+    for row in rows:
+        tiles = []
+        for title, image in row:
+            above = [_text(line, TEXT, width, LINE_HEIGHT) for line in title.split("\n")]
+            if isinstance(image, str):
+                tile = Image.new("RGB", (width, height), MISSING)
+                place = (width / 2, height / 2)
+                ImageDraw.Draw(tile).text(place, image, fill=TEXT, font=_font(), anchor="mm")
+            else:
+                tile = image
+            tile = _joined([*above, tile], gap=0, down=True)
+            tiles.append(tile)
+        lines.append(_joined(tiles, gap=2 * MARGIN))
+    return _page([("", [line]) for line in lines], [])
 
 
 def save_png(image: Image.Image, path: Path) -> None:
@@ -110,6 +139,13 @@ def _rows(
 def _class_name(info: DataInfo, label: int) -> str:
     name = info.class_names[label] if label < info.num_classes else "no class"
     return name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 1]}…"
+
+
+def _drawable(samples: Array) -> Array:
+    """The channels that are shown, of at most three dims, float32."""
+    if samples.ndim == 6:
+        samples = samples[:, :, samples.shape[2] // 2]
+    return np.asarray(samples[:, :MAX_CHANNELS], dtype=np.float32)
 
 
 def _has_range(info: DataInfo) -> bool:

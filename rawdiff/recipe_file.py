@@ -135,10 +135,24 @@ def apply_override(content: dict[str, Any], override: str) -> dict[str, Any]:
             f"The value of `{override}` is not valid YAML: {error}\n"
             "Put the whole argument in quotes if it has spaces."
         ) from error
+    return with_value(content, key.strip(), value)
+
+
+def with_value(content: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
+    """A recipe with a dotted key, such as `train.num_steps`, laid over it."""
     nested: Any = value
-    for part in reversed(key.strip().split(".")):
+    for part in reversed(key.split(".")):
         nested = {part: nested}
     return merge(content, nested)
+
+
+def load_content(name: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """A recipe as plain data, extended and overridden, not yet validated."""
+    path = find_recipe(name)
+    content = {"run_dir": f"runs/{path.stem}"} | _extended(path)
+    for override in overrides:
+        content = apply_override(content, override)
+    return content
 
 
 def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -146,11 +160,7 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
     Raises UserError that lists every key that is wrong, with the nearest right one.
     """
-    path = find_recipe(name)
-    content = {"run_dir": f"runs/{path.stem}"} | _extended(path)
-    for override in overrides:
-        content = apply_override(content, override)
-    return parse_recipe(content, str(name))
+    return parse_recipe(load_content(name, overrides), str(name))
 
 
 def parse_recipe(content: dict[str, Any], source: str) -> Recipe:

@@ -149,5 +149,6 @@ def evaluate_run(
         Basis(model.sampler.info, recipe.adapter, moments.mean, moments.std),
         _evaluators(recipe),
     )
-    score_report.write(scores, folder.scores, _how_drawn(model))
+    how_scored = {"evaluate": recipe.evaluate.model_dump(mode="json")}
+    score_report.write(scores, folder.scores, _how_drawn(model) | how_scored)
     return scores
