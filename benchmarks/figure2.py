@@ -105,9 +105,9 @@ def _truth(num_dims: int, num_points: int = 2000) -> Image.Image:
 
 def _lines(scores: dict[str, float]) -> tuple[str, str]:
     distance = scores["distance"]
-    shown = f"{distance:.2g}" if distance >= 1e-4 else "0"
-    shown = f"{distance:,.0f}" if distance >= 100 else shown
-    return f"distance {shown}", f"energy off the plane {scores['off_plane']:.2%}"
+    shown = f"{distance:.2g}" if distance < 100 else f"{distance:,.0f}"
+    off_plane = f"{scores['off_plane']:.2%}".replace("0.00%", "0%")
+    return f"distance {shown if distance >= 1e-4 else '0'}", f"energy off the plane {off_plane}"
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from rawdiff_toy.plane import RADIUS, on_plane, spiral
 
 SIDE = 240  # of the picture, in pixels
 FINE = 4  # drawn larger, then shrunk, so that edges are smooth
-VIEW = 1.4 * RADIUS  # the picture shows the plane from -VIEW to VIEW
+VIEW = 1.3 * RADIUS  # the picture shows the plane from -VIEW to VIEW
 POINT_RADIUS = 1.6
 BACKGROUND, FRAME, LINE = (255, 255, 255), (200, 200, 200), (225, 225, 225)
 POINT, OUTSIDE = (0, 114, 178), (213, 94, 0)
@@ -28,7 +28,7 @@ class PlaneWriter(Writer):
     """A NumPy archive as `arrays` writes it, and a picture of the points on the spiral's plane.
 
     The true line is grey. Points that would lie outside the picture stand on its edge in orange,
-    and their share is written there.
+    and their number is written there.
     """
 
     num_drawn: ClassVar[int] = 2000
@@ -73,7 +73,10 @@ def draw_points(points: Array) -> Image.Image:
     pen.rectangle((0, 0, side - 1, side - 1), outline=FRAME, width=FINE)
     image = image.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
     if outside.any():
-        text, font = f"{outside.mean():.0%} outside", ImageFont.load_default(TEXT_SIZE)
+        text, font = (
+            f"{outside.sum():,} of {len(points):,} outside",
+            ImageFont.load_default(TEXT_SIZE),
+        )
         place = (SIDE - 8, SIDE - 8)
         ImageDraw.Draw(image).text(place, text, fill=OUTSIDE, font=font, anchor="rs")
     return image

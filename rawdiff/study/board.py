@@ -10,14 +10,23 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from rawdiff.assemble import make_writer
 from rawdiff.conditions import real_batch, spread
 from rawdiff.data.dataset import Array
+from rawdiff.data.writer import Writer
 from rawdiff.evaluate.report import ORACLE
 from rawdiff.picture import MARGIN, draw_board, draw_samples, save_png
 from rawdiff.study.cells import Cell, short_names, shown
 from rawdiff.study.plan import Planned
-from rawdiff.study.stages import NUM_SHOWN, Result, is_previewed, preview_folder
+from rawdiff.study.stages import (
+    NUM_SHOWN,
+    Result,
+    is_previewed,
+    is_sampled,
+    preview_folder,
+)
 from rawdiff.study.table import NOTHING, Outcome, number, score_of, score_text
+from rawdiff.train.folder import RunFolder
 
 Tile = tuple[str, Image.Image | str]
 
@@ -40,7 +49,8 @@ class Board:
         for one in self.planned:
             if id(one.data) not in found:
                 held_out = one.data.real
-                batch = real_batch(held_out, spread(NUM_SHOWN, len(held_out)))
+                num = _writer(one).num_drawn if _draws_itself(one) else NUM_SHOWN
+                batch = real_batch(held_out, spread(num, len(held_out)))
                 found[id(one.data)] = batch.x.float().numpy()
         return found
 
@@ -72,6 +82,8 @@ class Board:
         if metric is not None and outcome.has_own_oracles(metric):
             oracle = score_of(result, metric).get(ORACLE)
             title += "" if oracle is None else f" (real {number(oracle)})"
+        if _draws_itself(one) and is_sampled(one.cell):
+            return title, _fitting(Image.open(RunFolder(one.cell.run).samples / "picture.png"))
         if not is_previewed(one.cell):
             state = result.status.partition(":")[0]
             return title, "not there yet" if state == NOTHING else state
@@ -91,11 +103,25 @@ class Board:
 
     def _samples(self, one: Planned, samples: Array) -> Image.Image:
         info = one.data.train.info
+        if _draws_itself(one):
+            return _fitting(_writer(one).draw(samples, info=info))
         like = self._real[id(one.data)]
         image = draw_samples(samples, info, columns=COLUMNS, like=like, legend=False)
-        image = image.crop((MARGIN, MARGIN, image.width - MARGIN, image.height - MARGIN))
-        image.thumbnail((MAX_TILE, MAX_TILE))
-        return image
+        return _fitting(image.crop((MARGIN, MARGIN, image.width - MARGIN, image.height - MARGIN)))
+
+
+def _writer(one: Planned) -> Writer:
+    return make_writer(one.cell.recipe, one.data.train.info)
+
+
+def _draws_itself(one: Planned) -> bool:
+    """Whether the field has a picture of its own, which is then the cell's tile."""
+    return type(_writer(one)).draw is not Writer.draw
+
+
+def _fitting(image: Image.Image) -> Image.Image:
+    image.thumbnail((MAX_TILE, MAX_TILE))
+    return image
 
 
 def read_preview(cell: Cell) -> Array:
