@@ -164,13 +164,25 @@ def make_writer(recipe: Recipe, info: DataInfo) -> Writer:
 
 def describe_data(data: Data) -> str:
     """What a run must know of its data to be loaded, sampled and continued, as JSON."""
-    facts = dataclasses.asdict(data.train.info) | {"num_train_samples": len(data.train)}
+    return describe_info(data.train.info, len(data.train))
+
+
+def describe_info(info: DataInfo, num_train_samples: int | None) -> str:
+    """As `describe_data`; None where the data that a model was trained on are not known."""
+    facts = dataclasses.asdict(info) | {"num_train_samples": num_train_samples}
     return json.dumps(facts, indent=1)
 
 
 def require_same_data(before: str, now: str, run: Path) -> None:
-    """UserError unless both descriptions agree; says what differs."""
+    """UserError unless both descriptions agree; says what differs.
+
+    Of an imported model only the kind of data is known: neither their number, nor class names.
+    """
     old, new = json.loads(before), json.loads(now)
+    if old.get("num_train_samples") is None:
+        del new["num_train_samples"]
+        for facts in (old, new):
+            facts["class_names"] = f"{len(facts['class_names'])} classes"
     changes = [
         f"{key}: {old.get(key)!s:.100} there, {new.get(key)!s:.100} now"
         for key in new

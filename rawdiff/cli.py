@@ -1,8 +1,9 @@
-"""The command line: `rawdiff train | sample | eval | study | check | prepare | export | …`."""
+"""The command line: `rawdiff train | sample | eval | study | check | prepare | import | …`."""
 
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import os
 import sys
@@ -10,11 +11,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from rawdiff import plugins, recipe_file, results, run
+from rawdiff import exchange, plugins, recipe_file, results, run
 from rawdiff.assemble import PACKED_FOLDER
 from rawdiff.check import check
 from rawdiff.data.packed import pack, packed_folder
@@ -94,7 +96,32 @@ def _prepare(args: argparse.Namespace) -> None:
 
 
 def _export(args: argparse.Namespace) -> None:
-    run.export(args.run, args.out, weights=args.weights, step=args.step, say=_say)
+    which = {"weights": args.weights, "step": args.step}
+    if args.format == "rawdiff":
+        run.export(args.run, args.out, **which, say=_say)
+    else:
+        form = plugins.load_plugin("formats", args.format)()
+        exchange.export_model(form, args.run, args.out, **which, say=_say)
+
+
+def _import(args: argparse.Namespace) -> None:
+    """The options after the format's name are the fields of that format."""
+    format_class = plugins.load_plugin("formats", args.format)
+    parser = argparse.ArgumentParser(
+        prog=f"rawdiff import {args.format}", description=inspect.getdoc(format_class)
+    )
+    parser.add_argument("file", type=Path, help="the checkpoint")
+    parser.add_argument("out", type=Path, help="a new folder")
+    for name, field in format_class.model_fields.items():
+        flag = f"--{name.replace('_', '-')}"
+        parser.add_argument(flag, default=argparse.SUPPRESS, help=field.description)
+    options = vars(parser.parse_args(args.rest))
+    file, out = options.pop("file"), options.pop("out")
+    try:
+        form = format_class(**options)
+    except ValidationError as error:
+        raise UserError("; ".join(recipe_file.explain(error, format_class))) from None
+    exchange.import_model(form, file, out, say=_say)
 
 
 def _list(args: argparse.Namespace) -> None:
@@ -175,9 +202,13 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--check", action="store_true", help="only say what would be done")
     added.add_argument("--strict", action="store_true", help="fail if any cell failed")
     overrides(added)
-    added = command("export", _export, "Write one set of weights as safetensors.")
+    added = command("import", _import, "Read a checkpoint of other code, without unpickling it.")
+    added.add_argument("format", help="a plug-in, such as jit; `rawdiff import FORMAT --help`")
+    added.add_argument("rest", nargs=argparse.REMAINDER, metavar="FILE OUT ...")
+    added = command("export", _export, "Write a model as safetensors, or for other code.")
     added.add_argument("run")
     added.add_argument("out", type=Path)
+    added.add_argument("--format", default="rawdiff", help="rawdiff (default), or such as jit")
     added.add_argument("--weights", help="an EMA such as decay_0.9999, or model")
     step(added)
     command("list", _list, "List plug-ins and recipes, and where each comes from.")

@@ -41,6 +41,12 @@ def write_text(path: Path, content: str) -> None:
         file.write(content.encode("utf-8"))
 
 
+def require_new_folder(path: Path) -> None:
+    """UserError unless nothing is there yet, or an empty folder."""
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise UserError(f"{path} is there already, and is no empty folder; give another.")
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold a folder for this process alone; the lock goes with the process, however it ends.

@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, PlainSerializer, ValidationErro
 
 from rawdiff.errors import UserError
 
-Kind = Literal["adapters", "datasets", "networks", "evaluators", "writers"]
+Kind = Literal["adapters", "datasets", "networks", "evaluators", "writers", "formats"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 DEFAULTS: dict[Kind, str] = {"networks": "transformer"}
 """What a section without `name:` means."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any, TypeAlias
 
 import torch
 from pydantic import ValidationError
-from safetensors.torch import save_file
 from torch import Tensor
 
 from rawdiff.assemble import (
@@ -26,12 +24,13 @@ from rawdiff.conditions import (
 )
 from rawdiff.data.dataset import Array
 from rawdiff.errors import UserError
+from rawdiff.files import require_new_folder
 from rawdiff.precision import Device, choose_device
 from rawdiff.recipe import Recipe
 from rawdiff.recipe_file import apply_override, explain, parse_recipe
 from rawdiff.sampling import Sampler, SampleSettings, draw_all
 from rawdiff.train.folder import DESCRIPTION, EXPORT_WEIGHTS, RunFolder
-from rawdiff.train.weights import read_weights, take_over
+from rawdiff.train.weights import read_weights, take_over, write_weights
 
 Say = Callable[[str], None]
 ArrayLike: TypeAlias = Tensor | Array | None
@@ -213,20 +212,12 @@ def export(
 ) -> Path:
     """One set of weights as safetensors, with all that is needed to load it, in a new folder."""
     folder = RunFolder.open(path)
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise UserError(f"{out} is there already, and is no empty folder; give another.")
+    require_new_folder(out)
     found = read_weights(folder, weights, step, say)
     out.mkdir(parents=True, exist_ok=True)
     for name in DESCRIPTION:
         if (folder.path / name).is_file():
             shutil.copyfile(folder.path / name, out / name)
-    facts = {
-        "format": "rawdiff",
-        "weights": found.name,
-        "step": str(found.step),
-        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }
-    save_file(found.tensors, out / EXPORT_WEIGHTS, metadata=facts)
-    (out / EXPORT_WEIGHTS).chmod(0o644)  # readable to others, as the files beside it
-    say(f"{out} holds {EXPORT_WEIGHTS} ({facts['weights']}) and what is needed to load it.")
+    write_weights(out, found.tensors, found.name, found.step)
+    say(f"{out} holds {EXPORT_WEIGHTS} ({found.name}) and what is needed to load it.")
     return out

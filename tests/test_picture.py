@@ -9,7 +9,7 @@ from PIL import Image
 from rawdiff import picture
 from rawdiff.data.dataset import Array, DataInfo
 from rawdiff.errors import UserError
-from rawdiff.picture import MARGIN, MISSING, VIRIDIS, draw_samples, save_png
+from rawdiff.picture import MARGIN, MISSING, VIRIDIS, draw_board, draw_samples, save_png
 
 
 def info(shape: tuple[int, ...], **facts: object) -> DataInfo:
@@ -115,3 +115,31 @@ def test_the_file_appears_whole(tmp_path: Path) -> None:
     save_png(image, path)
     assert Image.open(path).size == image.size
     assert [entry.name for entry in path.parent.iterdir()] == ["picture.png"]
+
+
+def test_colours_span_the_values_of_the_samples_to_compare_with() -> None:
+    real = np.linspace(-1, 1, 64 * 64).reshape(1, 1, 64, 64)
+    about = info((1, 64, 64))
+
+    def drawn(samples: Array) -> Array:
+        return np.asarray(draw_samples(samples, about, like=real, legend=False))[10:-10, 10:-10]
+
+    assert np.array_equal(drawn(real), pixels(real, about)[:64, :64])  # the legend stood below
+    assert tuple(drawn(real * 0 + 100)[0, 0]) == VIRIDIS[-1]
+    assert tuple(drawn(real * 1e-3)[0, 0]) == VIRIDIS[4]  # the middle
+
+
+def test_a_board_has_equal_tiles_with_titles_and_grey_where_a_picture_is_missing() -> None:
+    red = Image.new("RGB", (200, 100), (255, 0, 0))
+    rows = [[("one\n1.0", red), ("two\n2.0", "failed")], [("three\n3.0", red)]]
+    shown = np.asarray(draw_board(rows))
+    is_red, is_grey = (np.all(shown == colour, -1) for colour in ((255, 0, 0), MISSING))
+    assert is_red.sum() == 2 * 200 * 100
+    assert 0.95 * 200 * 100 < is_grey.sum() < 200 * 100  # but for the letters
+    assert np.flatnonzero(is_red.any(0))[0] == MARGIN
+    assert np.flatnonzero(is_red.any(1))[0] == MARGIN + 2 * 16  # two lines of text
+
+
+def test_a_long_title_is_not_cut() -> None:
+    small = Image.new("RGB", (10, 10))
+    assert draw_board([[("a title of many words", small)]]).width > 100

@@ -78,7 +78,15 @@ def draw_points(points: Array) -> Image.Image:
             ImageFont.load_default(TEXT_SIZE),
         )
         place = (SIDE - 8, SIDE - 8)
-        ImageDraw.Draw(image).text(place, text, fill=OUTSIDE, font=font, anchor="rs")
+        ImageDraw.Draw(image).text(
+            place,
+            text,
+            fill=OUTSIDE,
+            font=font,
+            anchor="rs",
+            stroke_width=3,  # readable on top of points
+            stroke_fill=BACKGROUND,
+        )
     return image
 
 

@@ -14,18 +14,12 @@ from rawdiff.assemble import make_writer
 from rawdiff.conditions import real_batch, spread
 from rawdiff.data.dataset import Array
 from rawdiff.data.writer import Writer
-from rawdiff.evaluate.report import ORACLE
+from rawdiff.evaluate.report import GENERATED, ORACLE
 from rawdiff.picture import MARGIN, draw_board, draw_samples, save_png
 from rawdiff.study.cells import Cell, short_names, shown
 from rawdiff.study.plan import Planned
-from rawdiff.study.stages import (
-    NUM_SHOWN,
-    Result,
-    is_previewed,
-    is_sampled,
-    preview_folder,
-)
-from rawdiff.study.table import NOTHING, Outcome, number, score_of, score_text
+from rawdiff.study.stages import NUM_SHOWN, Result, is_previewed, is_sampled, preview_folder
+from rawdiff.study.table import Outcome, number, score_of
 from rawdiff.train.folder import RunFolder
 
 Tile = tuple[str, Image.Image | str]
@@ -78,15 +72,16 @@ class Board:
     def _tile(self, outcome: Outcome, one: Planned, result: Result) -> Tile:
         """The first samples of a cell under its values and its score."""
         metric = outcome.metric
-        title = f"{_values(one.cell)}\n{_score(metric, score_text(result, metric))}"
-        if metric is not None and outcome.has_own_oracles(metric):
-            oracle = score_of(result, metric).get(ORACLE)
-            title += "" if oracle is None else f" (real {number(oracle)})"
+        scores = {} if metric is None else score_of(result, metric)
+        line = _score(metric, scores.get(GENERATED))
+        if metric is not None and ORACLE in scores and outcome.has_own_oracles(metric):
+            line += f" (real {number(scores[ORACLE])})"
+        state = result.status.partition(":")[0]
+        title = f"{_values(one.cell)}\n{line or state}"
         if _draws_itself(one) and is_sampled(one.cell):
             return title, _fitting(Image.open(RunFolder(one.cell.run).samples / "picture.png"))
         if not is_previewed(one.cell):
-            state = result.status.partition(":")[0]
-            return title, "not there yet" if state == NOTHING else state
+            return title, state
         return title, self._samples(one, read_preview(one.cell))
 
     def _real_tile(self, outcome: Outcome, key: int) -> Tile:
@@ -97,9 +92,8 @@ class Board:
         ]
         metric = outcome.metric
         oracle = None if metric is None else outcome.oracle(metric, [r for _, r in own])
-        score = NOTHING if oracle is None else number(oracle)
         image = self._samples(own[0][0], self._real[key])
-        return f"{ORACLE}\n{_score(metric, score)}", image
+        return f"{ORACLE}\n{_score(metric, oracle)}", image
 
     def _samples(self, one: Planned, samples: Array) -> Image.Image:
         info = one.data.train.info
@@ -141,6 +135,6 @@ def _values(cell: Cell) -> str:
     return ", ".join(f"{names[key]} {text}" for key, text in short.items())
 
 
-def _score(metric: str | None, text: str) -> str:
-    """Name and value of the score; a blank line, if there is none."""
-    return "" if metric is None or text == NOTHING else f"{metric} {text}"
+def _score(metric: str | None, value: float | None) -> str:
+    """Name and value of the score; empty if there is none."""
+    return "" if value is None else f"{metric} {number(value)}"

@@ -24,7 +24,7 @@ from rawdiff.study.stages import STAGES, is_trained
 from rawdiff.train.stopping import StopSignal
 
 Environment = dict[str, str]
-MAX_MESSAGE = 300  # characters of an error in the table
+MAX_MESSAGE = 200  # characters of an error in the table
 
 
 @dataclass(frozen=True)

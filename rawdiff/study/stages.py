@@ -16,6 +16,7 @@ from rawdiff.train.folder import RunFolder
 
 Scores: TypeAlias = dict[str, dict[str, float]]
 
+FINISHED, NOT_BEGUN = "finished", "not begun"
 NUM_SHOWN = 16
 """Samples of each cell in the picture of the study."""
 
@@ -118,9 +119,9 @@ def read_result(cell: Cell, failure: str | None) -> Result:
     if failure is not None:
         status = f"failed: {failure}"
     elif is_finished(cell):
-        status = "finished"
+        status = FINISHED
     else:
-        status = "begun" if lines else "–"
+        status = "begun" if lines else NOT_BEGUN
     scores = _read_json(RunFolder(cell.run).scores)["scores"] if is_scored(cell) else {}
     if not lines:
         return Result(status, None, None, None, scores)

@@ -14,7 +14,7 @@ from typing import Any
 from rawdiff.evaluate.report import GENERATED, ORACLE
 from rawdiff.files import write_text
 from rawdiff.study.cells import Cell, GridKey, shown
-from rawdiff.study.stages import Result
+from rawdiff.study.stages import FINISHED, NOT_BEGUN, Result
 from rawdiff.train.folder import RunFolder
 
 NOTHING = "–"
@@ -168,7 +168,8 @@ def score_text(result: Result, metric: str | None) -> str:
     """The score as text, or why there is none."""
     if metric is not None and GENERATED in score_of(result, metric):
         return number(result.scores[metric][GENERATED])
-    return result.status.partition(":")[0] if result.status != "finished" else NOTHING
+    state = result.status.partition(":")[0]
+    return NOTHING if state in (FINISHED, NOT_BEGUN) else state
 
 
 def _grid_of_text(header: list[str], rows: list[list[Any]], *, num_left: int) -> str:

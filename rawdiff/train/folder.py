@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,6 +80,11 @@ class RunFolder:
 
     def data_description(self) -> str:
         return (self.path / "data.json").read_text(encoding="utf-8")
+
+    def num_train_samples(self) -> int | None:
+        """None for an imported model: its data are not known."""
+        found: int | None = json.loads(self.data_description())["num_train_samples"]
+        return found
 
     def statistics(self) -> Statistics:
         return Statistics.load(self.statistics_file)

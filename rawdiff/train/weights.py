@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from rawdiff.errors import UserError
+from rawdiff.recipe import Recipe
 from rawdiff.train import checkpoint
 from rawdiff.train.folder import EXPORT_WEIGHTS, RunFolder
 
@@ -52,8 +55,33 @@ def read_weights(
     return Weights(checkpoint.load_weights(found, name), name, found.step)
 
 
+def available_weights(recipe: Recipe) -> tuple[str, ...]:
+    """The sets of weights that a run of this recipe keeps: its EMAs, and the model's own."""
+    return (*(ema.name for ema in recipe.train.ema), "model")
+
+
+def write_weights(
+    folder: Path, weights: dict[str, Tensor], name: str, step: int, **facts: str
+) -> None:
+    """Write the weights of an export, with their name, step and further `facts` in the header."""
+    facts = {
+        "format": "rawdiff",
+        "weights": name,
+        "step": str(step),
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    } | facts
+    save_file(weights, folder / EXPORT_WEIGHTS, metadata=facts)
+    (folder / EXPORT_WEIGHTS).chmod(0o644)  # readable to others, as the files beside it
+
+
 def take_over(network: nn.Module, weights: dict[str, Tensor], source: str) -> None:
     """Load weights into a network. UserError that names what does not fit."""
+    require_fit(network, weights, source)
+    network.load_state_dict(weights, strict=False)
+
+
+def require_fit(network: nn.Module, weights: dict[str, Tensor], source: str) -> None:
+    """UserError unless weights have the names and shapes of the network's parameters."""
     own = dict(network.named_parameters())
     missing, unknown = own.keys() - weights.keys(), weights.keys() - own.keys()
     shapes = {
@@ -72,4 +100,3 @@ def take_over(network: nn.Module, weights: dict[str, Tensor], source: str) -> No
             f"The weights of {source} are of another model: `{name}` {what} "
             f"({len(missing) + len(unknown) + len(shapes)} tensors differ). Use its own recipe."
         )
-    network.load_state_dict(weights, strict=False)

@@ -1,0 +1,264 @@
+"""A study: every cell the same budget and data, nothing done twice, one table that tells it all."""
+
+import csv
+import json
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from runs import metrics, rawdiff, signal_at_step, small_recipe, start, write_arrays
+
+from rawdiff.cli import main
+from rawdiff.data.loading import run_batches
+from rawdiff.study.cells import make_cells, parse_grid
+from rawdiff.study.runner import places
+from rawdiff.study.start import plan_study
+
+TIMING = {"samples_per_second", "model_flops", "data_share", "seconds_left"}
+SECONDS = "training seconds"
+
+
+def write_recipe(folder: Path, **changes) -> Path:
+    random = np.random.default_rng(0)
+    x = random.normal(size=(40, 1, 8)).astype(np.float32)
+    data = write_arrays(folder, x=x, labels=random.integers(0, 3, 40))
+    train = {"num_steps": 3} | changes.pop("train", {})
+    evaluate = {"evaluators": {"wasserstein": {}, "frechet": {"num_components": 4}}}
+    return small_recipe(
+        folder,
+        data,
+        [2],
+        train=train,
+        holdout={"fraction": 0.25},
+        sample={"num_steps": 2, "num_samples": 4},
+        evaluate=evaluate,
+        **changes,
+    )
+
+
+def study(recipe: Path, *arguments: object) -> list[object]:
+    return ["study", recipe, "--out", recipe.parent / "out", *arguments]
+
+
+def rows(out: Path) -> list[dict[str, str]]:
+    with (out / "table.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def without_time(out: Path) -> list[dict[str, str]]:
+    return [{key: value for key, value in row.items() if key != SECONDS} for row in rows(out)]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """Two cells that differ in how they are sampled and in nothing else, two in the loss."""
+    recipe = write_recipe(tmp_path_factory.mktemp("finished"))
+    grid = ["--grid", "flow.loss=x,v", "--grid", "sample.num_steps=1,2"]
+    done = rawdiff(*study(recipe, *grid, "--parallel", 2))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "trains the same weights again" in done.stdout
+    return recipe.parent / "out"
+
+
+def test_cells_see_the_same_data_in_the_same_order_with_the_same_noise(finished) -> None:
+    def lines(cell: str) -> list[dict[str, float]]:
+        found = metrics(finished / "cells" / cell)
+        return [{k: v for k, v in line.items() if k not in TIMING} for line in found]
+
+    assert len(lines("loss-x_num_steps-1")) == 3
+    assert lines("loss-x_num_steps-1") == lines("loss-x_num_steps-2")
+    assert lines("loss-v_num_steps-1") == lines("loss-v_num_steps-2")
+    assert lines("loss-x_num_steps-1") != lines("loss-v_num_steps-1")
+
+
+def test_the_first_batch_is_that_of_all_cells(tmp_path) -> None:
+    planned = plan_study(write_recipe(tmp_path), ["flow.prediction=x,eps,v", "model.width=32,64"])
+    firsts = [
+        next(
+            run_batches(
+                one.data.train,
+                seed=one.cell.recipe.seed,
+                batch_size=one.cell.recipe.train.batch_size,
+                start=0,
+                num_workers=0,
+            )
+        )
+        for one in planned.planned
+    ]
+    assert len(firsts) == 6
+    assert all(torch.equal(first.x, firsts[0].x) for first in firsts)
+
+
+def test_the_table_is_what_the_runs_hold(finished) -> None:
+    table = rows(finished)
+    assert [row["flow.loss"] for row in table] == ["x", "x", "v", "v", "real held-out"]
+    for row in table[:-1]:
+        cell = f"loss-{row['flow.loss']}_num_steps-{row['sample.num_steps']}"
+        run = finished / "cells" / cell
+        scores = json.loads((run / "scores.json").read_text())["scores"]
+        assert {"frechet", "wasserstein"} <= scores.keys()
+        for name, score in scores.items():
+            assert float(row[name]) == score["generated"]
+            assert float(table[-1][name]) == score["real held-out"]
+        assert float(row["training loss"]) == metrics(run)[-1]["loss"]
+        assert (row["steps"], row["status"]) == ("3", "finished")
+        assert float(row[SECONDS]) > 0
+    assert len({row["wasserstein"] for row in table}) == 5
+
+
+def test_two_keys_stand_across_each_other(finished) -> None:
+    text = (finished / "table.md").read_text()
+    by_cell = {(row["flow.loss"], row["sample.num_steps"]): row for row in rows(finished)[:-1]}
+    for steps in "12":
+        numbers = [f"{float(by_cell[loss, steps]['frechet']):.4g}" for loss in "xv"]
+        assert f"| sample.num_steps = {steps} | {numbers[0]} | {numbers[1]} |" in text
+    assert "| `frechet` | flow.loss = x | flow.loss = v |" in text
+    assert "--grid flow.loss=x,v --grid sample.num_steps=1,2" in text
+    assert "torch" in text
+    assert "3 steps" in text
+
+
+def test_the_picture_shows_each_cell_beside_real_data(finished) -> None:
+    picture = Image.open(finished / "picture.png")
+    assert picture.width > 3 * 320  # two columns of cells, one of real data
+    assert picture.height > 2 * 160
+
+
+def test_finished_cells_are_left_alone(finished, capsys) -> None:
+    files = [path for path in (finished / "cells").rglob("*") if path.is_file()]
+    before = {path: path.stat().st_mtime_ns for path in files}
+    table = (finished / "table.csv").read_bytes()
+    recipe = finished.parent / "recipe.yaml"
+    grid = ["--grid", "flow.loss=x,v", "--grid", "sample.num_steps=1,2"]
+    assert main([str(a) for a in study(recipe, *grid)]) == 0
+    assert "4 of them are finished already" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in files} == before
+    assert (finished / "table.csv").read_bytes() == table
+
+
+def test_another_recipe_in_the_same_folder_is_refused(finished, capsys) -> None:
+    recipe = finished.parent / "recipe.yaml"
+    grid = ["--grid", "flow.loss=v", "--grid", "sample.num_steps=1,2"]
+    assert main([str(a) for a in study(recipe, *grid, "model.depth=3")]) == 2
+    error = capsys.readouterr().err
+    assert "flow.loss=v, sample.num_steps=1" in error
+    assert "model.depth: 2 there, 3 now" in error
+    assert main([str(a) for a in study(recipe, *grid, "train.num_steps=2")]) == 2
+    assert "at step 3 already" in capsys.readouterr().err
+
+
+def test_a_killed_study_goes_on_and_does_nothing_twice(tmp_path) -> None:
+    recipe = write_recipe(tmp_path, train={"num_steps": 30})
+    grid = ["--grid", "flow.prediction=x,v"]
+    out, whole = tmp_path / "out", tmp_path / "whole"
+    process = start(*study(recipe, *grid), new_group=True)
+    second = out / "cells" / "prediction-v"
+    signal_at_step(process, second, 12, signal.SIGKILL, group=True)
+    first = [path for path in (out / "cells" / "prediction-x").rglob("*") if path.is_file()]
+    before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in first}
+    assert before
+    assert not (second / "scores.json").exists()
+    assert [row["status"] for row in rows(out)] == ["finished", "not begun", ""]
+    done = rawdiff(*study(recipe, *grid))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in first} == before
+    commands = {
+        name: (out / "cells" / f"prediction-{name}.log").read_text().count("$ rawdiff train")
+        for name in "xv"
+    }
+    assert commands == {"x": 1, "v": 2}
+    assert "Continues" in (out / "cells" / "prediction-v.log").read_text()
+    done = rawdiff("study", recipe, "--out", whole, *grid)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert without_time(out) == without_time(whole)
+
+
+def test_a_study_that_is_asked_to_stop_leaves_a_checkpoint_of_what_it_trains(tmp_path) -> None:
+    recipe = write_recipe(tmp_path, train={"num_steps": 10**6}, checkpoint={"every_steps": 10**6})
+    process = start(*study(recipe, "--grid", "flow.prediction=x,v"))
+    run = tmp_path / "out" / "cells" / "prediction-x"
+    signal_at_step(process, run, 3, signal.SIGTERM)
+    output = process.communicate()[0]
+    assert process.returncode == 0, output
+    assert "Stopped by SIGTERM; the same command continues." in output
+    assert "prediction=v" not in output.partition("begins")[2]
+    step = metrics(run)[-1]["step"]
+    assert [path.name for path in (run / "checkpoints").iterdir()] == [f"step-{step:08d}"]
+
+
+def test_each_cell_has_a_gpu_or_its_share_of_the_processor(tmp_path, monkeypatch) -> None:
+    recipe = write_recipe(tmp_path)
+    cells = make_cells(recipe, parse_grid(["seed=1,2,3,4"]), ["train.device=auto"], tmp_path)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 6)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert places(cells, None) == [{}]
+    assert places(cells, 2) == [{"OMP_NUM_THREADS": "3"}] * 2
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
+    assert places(cells, None) == [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in "57"]
+    assert places(cells, 3) == [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in "575"]
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert places(cells[:1], None) == [{"CUDA_VISIBLE_DEVICES": "0"}]
+    on_cpu = make_cells(recipe, parse_grid(["seed=1,2"]), [], tmp_path)
+    assert places(on_cpu, None) == [{}]
+
+
+def test_a_cell_that_fails_is_recorded_and_the_others_go_on(tmp_path) -> None:
+    recipe = write_recipe(tmp_path)
+    grid = ["--grid", "train.learning_rate=1e30,1e-3", "train.clip_norm=null"]
+    done = rawdiff(*study(recipe, *grid))
+    assert done.returncode == 0, done.stdout + done.stderr
+    bad, good, _ = rows(tmp_path / "out")
+    assert bad["status"].startswith("failed: train: The loss or its gradient is no longer finite")
+    assert bad["wasserstein"] == ""
+    assert good["status"] == "finished"
+    assert float(good["wasserstein"]) > 0
+    assert "| failed: train: The loss" in (tmp_path / "out" / "table.md").read_text()
+    strict = rawdiff(*study(recipe, *grid, "--strict"))
+    assert strict.returncode == 2
+    assert "1 of the cells failed. train.learning_rate=1e30" in strict.stderr
+
+
+def test_cells_may_differ_in_shape_and_one_or_three_keys_make_a_table(tmp_path) -> None:
+    recipe = write_recipe(tmp_path, train={"num_steps": 1})
+    np.savez(tmp_path / "fine.npz", x=np.zeros((40, 1, 16), np.float32), labels=np.arange(40) % 3)
+    grid = ["--grid", f"data.path={tmp_path / 'data.npz'},{tmp_path / 'fine.npz'}"]
+    more = ["--grid", "model.depth=2", "--grid", "adapter.patch_size=[4]"]
+    done = rawdiff(*study(recipe, *grid, *more, "--metric", "frechet"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "they do not have the same budget" in done.stdout
+    coarse, fine, oracle = rows(tmp_path / "out")
+    assert coarse["wasserstein, real held-out"] != fine["wasserstein, real held-out"]
+    assert oracle["wasserstein"] == ""  # there is none for both
+    assert coarse["adapter.patch_size"] == "[4]"
+    shapes = [
+        np.load(path / "samples" / "samples-000000.npz")["x"].shape
+        for path in sorted((tmp_path / "out" / "cells").glob("*/"))
+    ]
+    assert sorted(shapes) == [(4, 1, 8), (4, 1, 16)]
+    one = rawdiff(*study(recipe, *grid, "--check"))
+    assert one.returncode == 0
+    assert "2 cells" in one.stdout
+    assert not list((tmp_path / "out" / "cells").glob("path-*[!_]4*.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--grid", "adapter.patch_size=[2],[2,2]"], "The cell adapter.patch_size=[2,2]"),
+        (["--grid", "model.heads=2,5"], "model.heads=5"),
+        (["--grid", "flow.loss=x", "--metric", "fid"], "there are: frechet, wasserstein"),
+        (["--grid", "flow.loss=x", "--parallel", "0"], "give 1 or more"),
+        (["--grid", "flow.loss=x", "holdout=null"], "holds none out"),
+        (["--grid", "flow.loss=x", "data.path=nowhere.npz"], "nowhere.npz"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_written(
+    tmp_path, capsys, arguments, words
+) -> None:
+    assert main([str(a) for a in study(write_recipe(tmp_path), *arguments)]) == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
