@@ -49,6 +49,7 @@ def check(recipe: Recipe) -> list[Row]:
         Row("parameters", _amount(cost.num_parameters)),
         Row("multiply-adds", f"{_amount(cost.multiply_adds)} a forward pass and sample"),
         Row("memory", _memory(recipe, network, cost)),
+        *_snapshots(recipe, cost),
         Row("steps", _steps(recipe)),
         Row("time", _time(recipe, cost)),
     ]
@@ -107,6 +108,18 @@ def _memory(recipe: Recipe, network: Network, cost: Cost) -> str:
         f"{held / 2**20:,.0f} MiB of activations for {size} samples at a time in float32, "
         "half that in bfloat16"
     )
+
+
+def _snapshots(recipe: Recipe, cost: Cost) -> list[Row]:
+    """What the snapshots of the power averages take on the disk."""
+    every = recipe.checkpoint.ema_every_steps
+    if every is None:
+        return []
+    num_snapshots = -(-recipe.train.num_steps // every)
+    num_widths = sum(ema.power is not None for ema in recipe.train.ema)
+    size = 4 * cost.num_parameters * num_widths * num_snapshots
+    text = f"{num_snapshots} of {num_widths} power averages: {size / 2**30:,.1f} GiB on the disk"
+    return [Row("snapshots", text)]
 
 
 def _amount(number: float) -> str:

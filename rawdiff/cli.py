@@ -1,4 +1,4 @@
-"""The command line: `rawdiff train | sample | eval | study | check | prepare | import | …`."""
+"""The command line: `rawdiff train | sample | eval | tune | study | check | import | …`."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ from rawdiff.errors import UserError
 from rawdiff.evaluate import report as score_report
 from rawdiff.study.start import plan_study, run_study
 from rawdiff.train.start import train
+from rawdiff.tune.search import parse_grid, tune
+from rawdiff.tune.table import outcome_table
 from rawdiff.version import __version__
 
 console = Console(
@@ -53,12 +55,30 @@ def _sample(args: argparse.Namespace) -> None:
 
 
 def _eval(args: argparse.Namespace) -> None:
-    with _bar("sample") as bar:
+    metrics = [name.strip() for part in args.metric for name in part.split(",")] or None
+    with _bar("score") as bar:
         scores = results.evaluate_run(
-            args.run, args.overrides, step=args.step, say=_say, progress=bar
+            args.run, args.overrides, step=args.step, metrics=metrics, say=_say, progress=bar
         )
     console.print(score_report.table(scores))
-    _say(f"Scores: {Path(args.run) / 'scores.json'}")
+    _say(f"Scores: {results.scores_path(args.run, metrics)}")
+
+
+def _tune(args: argparse.Namespace) -> None:
+    with _bar("score") as bar:
+        outcome = tune(
+            args.run,
+            args.overrides,
+            grid=parse_grid(args.grid),
+            metric=args.metric,
+            num_samples=args.num_samples,
+            step=args.step,
+            say=_say,
+            progress=bar,
+        )
+    console.print(outcome_table(outcome))
+    _say(f"Table and picture: {outcome.folder}")
+    _say(f"The best is the default for sampling from now on: {Path(args.run) / 'tuned.yaml'}")
 
 
 def _study(args: argparse.Namespace) -> None:
@@ -185,6 +205,27 @@ def _parser() -> argparse.ArgumentParser:
         step(added)
         if name == "sample":
             added.add_argument("--out", type=Path, help="folder (default: samples in the run)")
+        else:
+            added.add_argument(
+                "--metric",
+                action="append",
+                default=[],
+                metavar="NAME[,NAME]",
+                help="of these evaluators only (default: those of the recipe)",
+            )
+    added = command("tune", _tune, "Find the best average of the weights and guidance by a score.")
+    added.add_argument("run", help="the run's folder, or an export")
+    overrides(added)
+    added.add_argument(
+        "--grid",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE,VALUE",
+        help="a key of `sample:` and its values, such as cfg_scale=1,1.5,2; once for each key",
+    )
+    added.add_argument("--metric", default="frechet", help="the score (default: %(default)s)")
+    added.add_argument("--num-samples", type=int, help="scored at each point (default: as eval)")
+    step(added)
     added = command("study", _study, "Train every combination of a grid of keys; compare them.")
     added.add_argument("recipe", help="a YAML file, or the name of a built-in recipe")
     added.add_argument(

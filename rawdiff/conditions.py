@@ -88,16 +88,19 @@ def draw_conditions(
     num_samples: int,
     labels: Sequence[int] | None,
     real: Callable[[], Subset],
+    part: slice = slice(None),
 ) -> Conditions:
     """Conditions for new samples: labels take turns; scalars and context are those of real data.
 
-    `real` opens the data; it is called only if they are needed.
+    `real` opens the data; it is called only if they are needed. `part` gives those of some of
+    the samples, and reads no others.
     """
     label = labels_in_turn(num_samples, info.num_classes, labels)
+    label = None if label is None else label[part]
     if not info.scalar_names and not info.num_context_channels:
         return Conditions(label)
     subset = real()
     positions = spread(num_samples, len(subset))
-    positions = [positions[i % len(positions)] for i in range(num_samples)]
-    own = real_batch(subset, positions)
+    chosen = [positions[i % len(positions)] for i in range(num_samples)[part]]
+    own = real_batch(subset, chosen)
     return Conditions(label, own.scalars, own.context)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TypeAlias
@@ -103,6 +104,57 @@ def draw_board(rows: Sequence[Sequence[tuple[str, Image.Image | str]]]) -> Image
             tiles.append(tile)
         lines.append(_joined(tiles, gap=2 * MARGIN))
     return _page([("", [line]) for line in lines], [])
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Numbers [R, C] with names of rows and columns; NaN where there is none; ranks [R, C].
+
+    Ranks run from 0 for the best number to 1 for the worst and give the colours.
+    """
+
+    title: str
+    rows: Sequence[str]
+    columns: Sequence[str]
+    values: Array
+    ranks: Array
+
+
+def draw_matrices(
+    matrices: Sequence[Matrix], strips: Sequence[tuple[str, Image.Image]] = ()
+) -> Image.Image:
+    """Matrices below each other, bright cells the best, a frame around the very best (rank 0).
+
+    Below them stand pictures, each under its title.
+    """
+    texts = [name for matrix in matrices for name in (*matrix.columns, "-0.0000")]
+    cell = max(_text_width(text) for text in texts) + 2 * MARGIN
+    names = max(_text_width(name) for matrix in matrices for name in matrix.rows) + MARGIN
+    lines: list[Image.Image] = []
+    for matrix in matrices:
+        head = [_text(name, TEXT, cell, LINE_HEIGHT) for name in matrix.columns]
+        lines.append(_text(matrix.title, TEXT, _text_width(matrix.title), 2 * LINE_HEIGHT))
+        lines.append(_joined([_text("", TEXT, names, LINE_HEIGHT), *head], gap=0))
+        for name, values, ranks in zip(matrix.rows, matrix.values, matrix.ranks, strict=True):
+            cells = [_cell(*pair, cell) for pair in zip(values, ranks, strict=True)]
+            lines.append(_joined([_text(name, TEXT, names, cells[0].height), *cells], gap=0))
+    for title, image in strips:
+        lines += [_text(title, TEXT, _text_width(title), 2 * LINE_HEIGHT), image]
+    return _page([("", [_joined(lines, gap=0, down=True)])], [])
+
+
+def _cell(value: float, rank: float, width: int) -> Image.Image:
+    """A number on its colour."""
+    height = 2 * LINE_HEIGHT
+    if math.isnan(value):
+        return Image.new("RGB", (width, height), MISSING)
+    colour = tuple(_coloured(np.array(1 - rank), (0, 1), grey=False).tolist())
+    image = Image.new("RGB", (width, height), colour)
+    pen, text = ImageDraw.Draw(image), BACKGROUND if rank > 0.5 else (0, 0, 0)
+    pen.text((MARGIN, height / 2), f"{value:#.4g}", fill=text, font=_font(), anchor="lm")
+    if rank == 0:
+        pen.rectangle((1, 1, width - 2, height - 2), outline=(213, 94, 0), width=3)
+    return image
 
 
 def save_png(image: Image.Image, path: Path) -> None:

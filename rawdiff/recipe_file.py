@@ -155,6 +155,28 @@ def load_content(name: str | Path, overrides: Sequence[str] = ()) -> dict[str, A
     return content
 
 
+def read_grid_argument(argument: str) -> tuple[str, list[Any]]:
+    """`train.betas=[0.9,0.95],[0.9,0.99]` to the key and its values, at least one.
+
+    Values are YAML; commas inside brackets, braces and quotes do not separate.
+    """
+    key, separator, text = argument.partition("=")
+    if not separator or not key.strip():
+        raise UserError(
+            f"`--grid {argument}` is not of the form key=value,value, such as flow.loss=x,v."
+        )
+    try:
+        values = yaml.safe_load(f"[{text}]")
+    except yaml.YAMLError as error:
+        raise UserError(
+            f"The values of `--grid {argument}` are not YAML separated by commas: {error}\n"
+            "Put the whole argument in quotes if it has spaces or brackets."
+        ) from error
+    if not values:
+        raise UserError(f"`--grid {argument}` has no values.")
+    return key.strip(), values
+
+
 def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read, extend, override and validate a recipe.
 

@@ -12,19 +12,17 @@ import torch
 from torch import Tensor
 
 from rawdiff import picture
-from rawdiff.assemble import describe_data, make_writer, open_data, require_same_data
-from rawdiff.conditions import draw_conditions, real_batch, spread
+from rawdiff.assemble import make_writer, open_data
+from rawdiff.conditions import draw_conditions
 from rawdiff.data.dataset import DataInfo
-from rawdiff.data.statistics import measure
 from rawdiff.data.writer import Writer
 from rawdiff.errors import UserError
 from rawdiff.evaluate import report as score_report
-from rawdiff.evaluate.evaluator import Basis, Evaluator
 from rawdiff.files import write_text
-from rawdiff.plugins import build_plugin, plugins
-from rawdiff.recipe import Recipe
 from rawdiff.run import Progress, Say, TrainedModel, load_with
 from rawdiff.sampling import draw_all
+from rawdiff.scoring import Scoring, choose_evaluators
+from rawdiff.train.folder import RunFolder
 
 SETTINGS_FILE = "settings.json"
 
@@ -98,57 +96,38 @@ def _write(
         raise UserError(f"Samples cannot be written to {target}: {error}.") from error
 
 
-def _evaluators(recipe: Recipe) -> dict[str, Evaluator]:
-    """Those that the recipe names, else all that are installed."""
-    chosen = recipe.evaluate.evaluators
-    if chosen is None:
-        chosen = {plugin.name: {} for plugin in plugins("evaluators")}
-    return {
-        name: build_plugin("evaluators", keys | {"name": name}) for name, keys in chosen.items()
-    }
-
-
 def evaluate_run(
     path: str | Path,
     overrides: Sequence[str] = (),
     *,
     step: int | None = None,
+    metrics: Sequence[str] | None = None,
+    out: Path | None = None,
     say: Say = print,
     progress: Progress | None = None,
 ) -> score_report.Report:
-    """Score new samples and, beside them, real held-out data; writes `scores.json` into the run.
+    """Score new samples and, beside them, real held-out data; writes JSON into `out`.
 
-    Samples are drawn for the labels, scalars and context of the held-out data, as many as there
-    are, `evaluate.num_samples` at most. They miss the values that their held-out twins miss, so
-    that gaps weigh the same in both columns.
+    `metrics` names the evaluators (default: as the recipe says); `out` is by default what
+    `scores_path` gives. Samples are drawn for the labels, scalars and context of the held-out
+    data, as many as there are, `evaluate.num_samples` at most. They miss the values that their
+    held-out twins miss, so that gaps weigh the same in both columns. Evaluators of features draw
+    as many as they say, for labels in turn. What was killed goes on when it is called again.
     """
     folder, model = load_with(path, overrides, step, say)
-    recipe, data = model.recipe, open_data(model.recipe)
-    require_same_data(folder.data_description(), describe_data(data), folder.path)
-    if data.holdout is None:
-        raise UserError(
-            "A score says nothing without that of real held-out data beside it, and this recipe "
-            "holds none out. Give some: `holdout.data.path=…` at the end of this command, or "
-            "`holdout: {fraction: 0.1}` in the recipe before training."
-        )
-    held_out = real_batch(data.holdout, spread(recipe.evaluate.num_samples, len(data.holdout)))
-    reference = real_batch(data.train, spread(recipe.evaluate.num_reference, len(data.train)))
-    generated = model.sample(
-        len(held_out),
-        held_out.label,
-        recipe.sample.seed,
-        scalars=held_out.scalars,
-        context=held_out.context,
-        progress=progress,
+    evaluators = choose_evaluators(model.recipe, metrics)
+    target = scores_path(folder.path, metrics) if out is None else out
+    return Scoring(folder, model, say, progress).evaluate(
+        evaluators, lambda scores: score_report.write(scores, target, _how_scored(model))
     )
-    moments = measure(reference.split(64)).x
-    scores = score_report.evaluate(
-        torch.where(held_out.x.isnan(), torch.nan, generated),
-        held_out.x.float(),
-        reference.x.float(),
-        Basis(model.sampler.info, recipe.adapter, moments.mean, moments.std),
-        _evaluators(recipe),
-    )
-    how_scored = {"evaluate": recipe.evaluate.model_dump(mode="json")}
-    score_report.write(scores, folder.scores, _how_drawn(model) | how_scored)
-    return scores
+
+
+def scores_path(run: str | Path, metrics: Sequence[str] | None = None) -> Path:
+    """Where scores are written: `scores.json`, or `scores-fid.json` where metrics are named."""
+    scores = RunFolder(Path(run).expanduser()).scores
+    named = "".join(f"-{name}" for name in dict.fromkeys(metrics or ()))
+    return scores.with_stem(scores.stem + named)
+
+
+def _how_scored(model: TrainedModel) -> dict[str, Any]:
+    return _how_drawn(model) | {"evaluate": model.recipe.evaluate.model_dump(mode="json")}

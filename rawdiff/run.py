@@ -27,10 +27,11 @@ from rawdiff.errors import UserError
 from rawdiff.files import require_new_folder
 from rawdiff.precision import Device, choose_device
 from rawdiff.recipe import Recipe
-from rawdiff.recipe_file import apply_override, explain, parse_recipe
+from rawdiff.recipe_file import explain, write_recipe
 from rawdiff.sampling import Sampler, SampleSettings, draw_all
 from rawdiff.train.folder import DESCRIPTION, EXPORT_WEIGHTS, RunFolder
 from rawdiff.train.weights import read_weights, take_over, write_weights
+from rawdiff.tuned import tuned_recipe
 
 Say = Callable[[str], None]
 ArrayLike: TypeAlias = Tensor | Array | None
@@ -149,11 +150,14 @@ def load(
 ) -> TrainedModel:
     """The model of a run folder or an export.
 
-    `weights` names an EMA or `model` (default: as the recipe says), `step` a checkpoint (default:
-    the newest). Raises UserError if it is not there.
+    `weights` names an EMA or `model` (default: what `rawdiff tune` found, or as the recipe says),
+    `step` a checkpoint (default: the newest). Raises UserError if it is not there.
     """
     folder = RunFolder.open(path)
-    return _load(folder, folder.recipe(), weights, step, device, say)
+    recipe = tuned_recipe(folder, (), say, () if weights is None else ("weights",))
+    if weights is None and not folder.is_export:
+        weights = recipe.sample.weights
+    return _load(folder, recipe, weights, step, device, say)
 
 
 def _load(
@@ -178,16 +182,13 @@ def _load(
 def load_with(
     path: str | Path, overrides: Sequence[str], step: int | None, say: Say
 ) -> tuple[RunFolder, TrainedModel]:
-    """As `load`, with `key=value` laid over the run's recipe.
+    """As `load`, with `key=value` laid over the run's recipe and its tuned settings.
 
     Raises UserError for keys that would make the model, or its held-out data, another.
     """
     folder = RunFolder.open(path)
     before = folder.recipe()
-    content = before.plain()
-    for override in overrides:
-        content = apply_override(content, override)
-    recipe = parse_recipe(content, str(path))
+    recipe = tuned_recipe(folder, overrides, say)
     for key in ("seed", "model", "flow", "adapter", "standardization"):
         if getattr(recipe, key) != getattr(before, key):
             raise UserError(
@@ -210,14 +211,22 @@ def export(
     step: int | None = None,
     say: Say = print,
 ) -> Path:
-    """One set of weights as safetensors, with all that is needed to load it, in a new folder."""
+    """One set of weights as safetensors, with all that is needed to load it, in a new folder.
+
+    Sampling settings that were tuned become those of its recipe.
+    """
     folder = RunFolder.open(path)
     require_new_folder(out)
+    recipe = tuned_recipe(folder, (), say, () if weights is None else ("weights",))
+    if weights is None and not folder.is_export:
+        weights = recipe.sample.weights
     found = read_weights(folder, weights, step, say)
     out.mkdir(parents=True, exist_ok=True)
     for name in DESCRIPTION:
         if (folder.path / name).is_file():
             shutil.copyfile(folder.path / name, out / name)
+    if recipe != folder.recipe():
+        write_recipe(recipe, out / "recipe.yaml")
     write_weights(out, found.tensors, found.name, found.step)
     say(f"{out} holds {EXPORT_WEIGHTS} ({found.name}) and what is needed to load it.")
     return out

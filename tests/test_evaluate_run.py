@@ -11,7 +11,7 @@ from rawdiff import results
 from rawdiff.cli import main
 from rawdiff.evaluate.evaluator import Evaluator
 from rawdiff.recipe_file import load_recipe
-from rawdiff.run import TrainedModel
+from rawdiff.sampling import Sampler
 from rawdiff.train.start import train
 
 SEEN = []
@@ -35,13 +35,11 @@ def run(tmp_path):
 
 def test_generated_and_real_held_out_samples_are_scored_alike(run, monkeypatch) -> None:
     SEEN.clear()
-    monkeypatch.setattr(results, "_evaluators", lambda recipe: {"spy": Spy()})
+    monkeypatch.setattr(results, "choose_evaluators", lambda recipe, metrics: {"spy": Spy()})
     asked = []
-    draw = TrainedModel.sample
+    draw = Sampler.draw
     monkeypatch.setattr(
-        TrainedModel,
-        "sample",
-        lambda model, *args, **more: asked.append(args) or draw(model, *args, **more),
+        Sampler, "draw", lambda sampler, *args: asked.append(args) or draw(sampler, *args)
     )
     results.evaluate_run(run.path, ["sample.seed=7"], say=lambda text: None)
     (generated, reference, setting), (held_out, reference_again, _) = SEEN
@@ -52,9 +50,9 @@ def test_generated_and_real_held_out_samples_are_scored_alike(run, monkeypatch) 
     real, trained = held_out[:, 0, 1].tolist(), reference[:, 0, 1].tolist()
     assert sorted(real + trained) == list(range(40))  # nothing is in both
     assert not set(generated[:, 0, 1].tolist()) & set(range(40))
-    num_samples, label, seed = asked[0]
-    assert (num_samples, seed) == (10, 7)
-    assert label.tolist() == [int(value) % 4 for value in real]
+    ((index, conditions, settings),) = asked
+    assert (index.tolist(), settings.seed) == (list(range(10)), 7)
+    assert conditions.label.tolist() == [int(value) % 4 for value in real]
     assert float(setting.mean[0]) == pytest.approx(float(reference.nanmean()), rel=1e-4)
     written = json.loads((run.path / "scores.json").read_text())
     assert written["scores"] == {"spy": {"generated": 1.0, "real held-out": 2.0}}

@@ -9,7 +9,16 @@ from PIL import Image
 from rawdiff import picture
 from rawdiff.data.dataset import Array, DataInfo
 from rawdiff.errors import UserError
-from rawdiff.picture import MARGIN, MISSING, VIRIDIS, draw_board, draw_samples, save_png
+from rawdiff.picture import (
+    MARGIN,
+    MISSING,
+    VIRIDIS,
+    Matrix,
+    draw_board,
+    draw_matrices,
+    draw_samples,
+    save_png,
+)
 
 
 def info(shape: tuple[int, ...], **facts: object) -> DataInfo:
@@ -100,6 +109,22 @@ def test_a_missing_stretch_breaks_the_line() -> None:
     assert drawn[10]
     assert not drawn[60]
     assert drawn[100]
+
+
+def test_the_best_cell_of_a_matrix_is_framed_and_a_missing_one_grey() -> None:
+    values = np.array([[3.0, 1.0], [2.0, np.nan]])
+    ranks = np.array([[1.0, 0.0], [0.5, np.nan]])
+    matrix = Matrix("score", ["a", "b"], ["c", "d"], values, ranks)
+    shown = np.asarray(draw_matrices([matrix]))
+
+    def places(colour: tuple[int, int, int]) -> np.ndarray:
+        return np.argwhere((shown == colour).all(-1))
+
+    best, worst, missing = places((213, 94, 0)), places((68, 1, 84)), places((211, 211, 211))
+    assert best[:, 0].mean() == pytest.approx(worst[:, 0].mean(), abs=2)  # same row
+    assert best[:, 1].min() > worst[:, 1].max()  # next column
+    assert missing[:, 0].min() > best[:, 0].max()
+    assert missing[:, 1].mean() == pytest.approx(best[:, 1].mean(), abs=2)
 
 
 def test_what_cannot_be_drawn_is_refused() -> None:

@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor
 
 from rawdiff.errors import UserError
-from rawdiff.evaluate.evaluator import Basis, Evaluator
+from rawdiff.evaluate.evaluator import Basis, Evaluator, Goal
 from rawdiff.evaluate.frechet import vectors
 
 VALUES_AT_ONCE = 2**24
@@ -25,6 +25,10 @@ class Neighbours(Evaluator):
     """
 
     ratio: float = Field(default=1 / 3, gt=0, lt=1)
+
+    def goal(self, key: str) -> Goal:
+        """The fewer copies the better; a distance under that of real data is no merit."""
+        return "low" if key == "copies" else "oracle"
 
     def score(self, samples: Tensor, reference: Tensor, basis: Basis) -> dict[str, float]:
         """UserError if the reference has fewer than two samples."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,25 +14,58 @@ from rich.table import Table
 from torch import Tensor
 
 from rawdiff.errors import UserError
-from rawdiff.evaluate.evaluator import Basis, Evaluator
+from rawdiff.evaluate.evaluator import Basis, Evaluator, Goal, Scorer
 from rawdiff.files import write_text
 
 GENERATED = "generated"
 ORACLE = "real held-out"
+REFERENCE = "reference"
 
 
 @dataclass(frozen=True)
 class Report:
-    """Scores by name, each {"generated": …, "real held-out": …}, of `num_samples` of both.
+    """Scores by name, each {"generated": …, "real held-out": …}; the second may be absent.
 
-    A name is the evaluator's, or `evaluator/key` where it gives more than one. `meanings` says of
-    each evaluator what it measures.
+    A name is the evaluator's, or `evaluator/key` where it gives more than one. `goals` says of
+    each score what is better. Of each evaluator, `meanings` says what it measures, and `counts`
+    how many samples were "generated", "real held-out" and "reference".
     """
 
     scores: dict[str, dict[str, float]]
+    goals: dict[str, Goal]
     meanings: dict[str, str]
-    num_samples: int
-    num_reference: int
+    counts: dict[str, dict[str, int]]
+
+
+def join(reports: Iterable[Report]) -> Report:
+    """One report of several, in their order."""
+    whole = Report({}, {}, {}, {})
+    for report in reports:
+        for name, part in vars(report).items():
+            getattr(whole, name).update(part)
+    return whole
+
+
+def report_of(
+    name: str,
+    evaluator: Scorer,
+    columns: Mapping[str, Mapping[str, float]],
+    counts: dict[str, int],
+) -> Report:
+    """What one evaluator says, from its scores in each column. UserError unless all are finite."""
+    scores: dict[str, dict[str, float]] = {}
+    goals: dict[str, Goal] = {}
+    for column, given in columns.items():
+        for key, score in given.items():
+            full_name = f"{name}/{key}" if key else name
+            if not math.isfinite(score):
+                raise UserError(
+                    f"Evaluator `{name}` gives {score} as `{full_name}` of {column} samples. "
+                    "A score must be finite: mend that evaluator, or leave it out."
+                )
+            scores.setdefault(full_name, {})[column] = score
+            goals[full_name] = evaluator.goal(key)
+    return Report(scores, goals, {name: _meaning(evaluator)}, {name: counts})
 
 
 def evaluate(
@@ -51,19 +84,14 @@ def evaluate(
     num_samples = min(len(samples), len(holdout))
     samples, holdout = samples[:num_samples], holdout[:num_samples]
     _check(samples, holdout, reference)
-    scores: dict[str, dict[str, float]] = {}
-    for name, evaluator in evaluators.items():
-        for column, x in ((GENERATED, samples), (ORACLE, holdout)):
-            for key, score in evaluator.score(x, reference, basis).items():
-                full_name = f"{name}/{key}" if key else name
-                if not math.isfinite(score):
-                    raise UserError(
-                        f"Evaluator `{name}` gives {score} as `{full_name}` of {column} samples. "
-                        "A score must be finite: mend that evaluator, or leave it out."
-                    )
-                scores.setdefault(full_name, {})[column] = score
-    meanings = {name: _meaning(evaluator) for name, evaluator in evaluators.items()}
-    return Report(scores, meanings, num_samples, len(reference))
+    sets = {GENERATED: samples, ORACLE: holdout}
+    counts = {GENERATED: num_samples, ORACLE: num_samples, REFERENCE: len(reference)}
+
+    def score(name: str, evaluator: Evaluator) -> Report:
+        columns = {column: evaluator.score(x, reference, basis) for column, x in sets.items()}
+        return report_of(name, evaluator, columns, dict(counts))
+
+    return join(score(name, evaluator) for name, evaluator in evaluators.items())
 
 
 def _check(samples: Tensor, holdout: Tensor, reference: Tensor) -> None:
@@ -83,6 +111,11 @@ def _check(samples: Tensor, holdout: Tensor, reference: Tensor) -> None:
             "training samples. Each set needs at least one, better 1,000."
         )
     always_there = ~reference.isnan().any(0)
+    require_sound(samples, always_there)
+
+
+def require_sound(samples: Tensor, always_there: Tensor) -> None:
+    """UserError if samples [n, C, …] are infinite, or NaN where data always have a value [C, …]."""
     broken = samples.isinf() | (samples.isnan() & always_there)
     if num_broken := int(broken.flatten(1).any(1).sum()):
         raise UserError(
@@ -92,7 +125,7 @@ def _check(samples: Tensor, holdout: Tensor, reference: Tensor) -> None:
         )
 
 
-def _meaning(evaluator: Evaluator) -> str:
+def _meaning(evaluator: Scorer) -> str:
     """The first line of the evaluator's docstring."""
     return (inspect.getdoc(type(evaluator)) or "").partition("\n")[0].rstrip(".")
 
@@ -104,16 +137,34 @@ def write(report: Report, path: Path, origin: dict[str, Any]) -> None:
 
 
 def table(report: Report) -> Table:
-    """The report for the terminal: each score beside the oracle's, and what it measures."""
-    result = Table(
-        title=f"{report.num_samples:,} samples against {report.num_reference:,} training samples",
-        caption="Real held-out data are the oracle: their scores are what a perfect model reaches.",
-    )
+    """The report for the terminal: each score beside the oracle's, and what it measures.
+
+    The numbers of samples stand in the title if they are all alike, else beside each score.
+    """
+    alike = len({tuple(sorted(counts.items())) for counts in report.counts.values()}) == 1
+    counts = next(iter(report.counts.values()), {})
+    even = alike and counts.get(ORACLE, counts.get(GENERATED)) == counts.get(GENERATED)
+    title = f"{counts.get(GENERATED, 0):,} samples against {counts.get(REFERENCE, 0):,} "
+    caption = "Real held-out data are the oracle: their scores are what a perfect model reaches."
+    if not even:
+        caption += " A Fréchet distance falls as its n grows: compare it at equal n only."
+    result = Table(title=title + "training samples" if even else None, caption=caption)
     result.add_column("score", no_wrap=True)
     result.add_column(GENERATED, justify="right")
     result.add_column(ORACLE, justify="right")
+    if not even:
+        result.add_column("n, n held-out, n reference", justify="right")
     result.add_column("meaning")
     for name, row in report.scores.items():
-        numbers = (f"{row[column]:.4g}" if column in row else "–" for column in (GENERATED, ORACLE))
+        evaluator = name.partition("/")[0]
+        numbers = [f"{row[column]:.4g}" if column in row else "–" for column in (GENERATED, ORACLE)]
+        if not even:
+            numbers.append(_numbers(report.counts.get(evaluator, {})))
         result.add_row(name, *numbers, report.meanings.get(name, ""))
     return result
+
+
+def _numbers(counts: Mapping[str, int]) -> str:
+    """ "50,000, 10,000, 1,281,167"; a dash where there is none."""
+    columns = (GENERATED, ORACLE, REFERENCE)
+    return ", ".join(f"{counts[column]:,}" if counts.get(column) else "–" for column in columns)

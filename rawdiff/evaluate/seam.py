@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from rawdiff.adapter import Adapter
-from rawdiff.evaluate.evaluator import Basis, Evaluator
+from rawdiff.evaluate.evaluator import Basis, Evaluator, Goal
 
 SMALLEST = 1e-6
 
@@ -19,11 +19,17 @@ class Seam(Evaluator):
         mean |x_i+1 - x_i| across borders / mean |x_i+1 - x_i| inside patches
 
     of standardized values, for each dim and then averaged over those that have both kinds of
-    neighbours; there is no score where none has (patches of size 1). Pairs with a missing value
-    are left out. Differences inside count as at least 1e-6 standard deviations.
+    neighbours; there is no score where none has (patches of size 1), or at another size than the
+    model's. Pairs with a missing value are left out. Differences inside count as at least 1e-6
+    standard deviations.
     """
 
+    def goal(self, key: str) -> Goal:
+        return "oracle"
+
     def score(self, samples: Tensor, reference: Tensor, basis: Basis) -> dict[str, float]:
+        if basis.adapter is None:
+            return {}
         x = samples / basis.std.to(samples.device).view(1, -1, *(1,) * (samples.dim() - 2))
         patch = patch_numbers(basis.adapter, x.shape[2:]).to(x.device)
         ratios = []

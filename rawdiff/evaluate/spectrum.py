@@ -63,6 +63,8 @@ def radial_spectrum(x: Tensor, basis: Basis) -> tuple[Tensor, Tensor]:
 
 def _periodic(shape: Sequence[int], basis: Basis) -> tuple[bool, ...]:
     """Which dims after the channels are circles: what the adapter says if it has one axis each."""
+    if basis.adapter is None:
+        return (False,) * (len(shape) - 1)
     axes = basis.adapter.axes(shape, basis.info.coordinates)
     if len(axes) != len(shape) - 1:
         return (False,) * (len(shape) - 1)

@@ -12,11 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from rawdiff.errors import UserError
 from rawdiff.recipe import Recipe
-from rawdiff.recipe_file import load_content, parse_recipe, with_value
+from rawdiff.recipe_file import load_content, parse_recipe, read_grid_argument, with_value
 
 MAX_VALUE_LENGTH = 32  # of a value in the name of a folder
 
@@ -74,23 +72,9 @@ def parse_grid(arguments: Sequence[str]) -> tuple[GridKey, ...]:
 
 
 def _parse_key(argument: str) -> GridKey:
-    key, separator, text = argument.partition("=")
-    key = key.strip()
-    if not separator or not key:
-        raise UserError(
-            f"`--grid {argument}` is not of the form key=value,value, such as flow.loss=x,v."
-        )
+    key, values = read_grid_argument(argument)
     if key == "run_dir":
         raise UserError("`run_dir` is no grid key: each cell has a folder of its own (`--out`).")
-    try:
-        values = yaml.safe_load(f"[{text}]")
-    except yaml.YAMLError as error:
-        raise UserError(
-            f"The values of `--grid {argument}` are not YAML separated by commas: {error}\n"
-            "Put the whole argument in quotes if it has spaces or brackets."
-        ) from error
-    if not values:
-        raise UserError(f"`--grid {argument}` has no values.")
     return GridKey(key, tuple(values))
 
 

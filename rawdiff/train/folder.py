@@ -39,6 +39,10 @@ class RunFolder:
         return self.path / "checkpoints"
 
     @property
+    def averages(self) -> Path:
+        return self.path / "averages"
+
+    @property
     def metrics(self) -> Path:
         return self.path / "metrics.jsonl"
 
@@ -57,6 +61,18 @@ class RunFolder:
     @property
     def scores(self) -> Path:
         return self.path / "scores.json"
+
+    @property
+    def scoring(self) -> Path:
+        return self.path / "scoring"
+
+    @property
+    def tune(self) -> Path:
+        return self.path / "tune"
+
+    @property
+    def tuned(self) -> Path:
+        return self.path / "tuned.yaml"
 
     @property
     def statistics_file(self) -> Path:

@@ -11,6 +11,7 @@ from torch import Tensor
 from rawdiff.data.dataset import Batch
 from rawdiff.errors import UserError
 from rawdiff.train import checkpoint
+from rawdiff.train.averages import save_snapshot
 from rawdiff.train.folder import RunFolder
 from rawdiff.train.log import Log
 from rawdiff.train.objective import Objective
@@ -31,8 +32,8 @@ class Loop:
 
     def run(self) -> None:
         """From step to step; every way out leads over a checkpoint."""
-        state, train = self.state, self.state.recipe.train
-        every = state.recipe.checkpoint.every_steps
+        state, train, settings = self.state, self.state.recipe.train, self.state.recipe.checkpoint
+        every, ema_every = settings.every_steps, settings.ema_every_steps
         with StopSignal() as stop:
             while True:
                 self.train_step()
@@ -42,6 +43,8 @@ class Loop:
                     self.write_log()
                 if train.picture_every and (state.step % train.picture_every == 0 or last):
                     self.draw_picture(state)
+                if ema_every and (state.step % ema_every == 0 or last):
+                    self.save_averages()  # first, so that no checkpoint lacks its snapshots
                 if state.step % every == 0 or last or stopping:
                     self.save()
                 if last or stopping:
@@ -90,11 +93,16 @@ class Loop:
         self.require_finite(metrics["loss"], metrics["grad_norm"])
         self.log.write(self.state.step, metrics)
 
+    def save_averages(self) -> None:
+        """A snapshot of the power averages, from which any width can be had later."""
+        state = self.state
+        self.require_finite_window()
+        save_snapshot(self.folder, state.emas, state.step, state.recipe.train.batch_size)
+
     def save(self) -> None:
         """A checkpoint, unless the weights have become useless."""
         state, settings = self.state, self.state.recipe.checkpoint
-        _, loss, grad_norm, _ = state.window.sums.tolist()
-        self.require_finite(loss, grad_norm)
+        self.require_finite_window()
         checkpoint.save(
             self.folder,
             state.state_dict(),
@@ -102,6 +110,10 @@ class Loop:
             keep_last=settings.keep_last,
             keep_every=settings.keep_every_steps,
         )
+
+    def require_finite_window(self) -> None:
+        _, loss, grad_norm, _ = self.state.window.sums.tolist()
+        self.require_finite(loss, grad_norm)
 
     def require_finite(self, loss: float, grad_norm: float) -> None:
         if not (torch.tensor([loss, grad_norm]).isfinite().all()):

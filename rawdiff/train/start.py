@@ -32,6 +32,7 @@ from rawdiff.recipe import Recipe
 from rawdiff.recipe_file import write_recipe
 from rawdiff.sampling import Sampler, draw_all
 from rawdiff.train import checkpoint
+from rawdiff.train.averages import drop_snapshots
 from rawdiff.train.cost import measure_cost
 from rawdiff.train.environment import environment_json
 from rawdiff.train.folder import RunFolder
@@ -124,6 +125,7 @@ def _run(folder: RunFolder, state: TrainState, patcher: Patcher, data: Data) -> 
         start=state.samples,
         num_workers=recipe.train.num_workers,
     )
+    drop_snapshots(folder, after=state.step)
     with Log(
         folder,
         first_step=state.step,

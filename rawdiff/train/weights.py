@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from rawdiff.errors import UserError
-from rawdiff.recipe import Recipe
-from rawdiff.train import checkpoint
+from rawdiff.recipe import Recipe, power_width
+from rawdiff.train import checkpoint, posthoc
 from rawdiff.train.folder import EXPORT_WEIGHTS, RunFolder
 
 
@@ -48,10 +48,12 @@ def read_weights(
                 return Weights(load_file(path), facts["weights"], int(facts["step"]))
         except (SafetensorError, KeyError, TypeError) as error:
             raise UserError(f"{path} is damaged: {error}.") from error
+    name = weights or _default_weights(folder)
+    if (width := _untracked_width(folder, name)) is not None:
+        return Weights(*posthoc.reconstruct(folder, width, step, report))
     found = checkpoint.find_checkpoint(folder, step, report)
     if found is None:
         raise UserError(f"{folder.path} has no checkpoint yet; train it first, or wait for one.")
-    name = weights or _default_weights(folder)
     return Weights(checkpoint.load_weights(found, name), name, found.step)
 
 
@@ -72,6 +74,16 @@ def write_weights(
     } | facts
     save_file(weights, folder / EXPORT_WEIGHTS, metadata=facts)
     (folder / EXPORT_WEIGHTS).chmod(0o644)  # readable to others, as the files beside it
+
+
+def _untracked_width(folder: RunFolder, name: str) -> float | None:
+    """Of a power average that the run did not track; None for other names."""
+    try:
+        width = power_width(name)
+    except ValueError as error:
+        raise UserError(f"{folder.path} has no weights `{name}`: {error}.") from error
+    tracked = [ema.power for ema in folder.recipe().train.ema]
+    return None if width in tracked else width
 
 
 def take_over(network: nn.Module, weights: dict[str, Tensor], source: str) -> None:

@@ -13,7 +13,16 @@ from torch import Tensor
 
 from rawdiff.errors import UserError
 from rawdiff.evaluate.evaluator import Basis, Evaluator
-from rawdiff.evaluate.report import GENERATED, ORACLE, evaluate, table, write
+from rawdiff.evaluate.report import (
+    GENERATED,
+    ORACLE,
+    REFERENCE,
+    evaluate,
+    join,
+    report_of,
+    table,
+    write,
+)
 from rawdiff.plugins import load_plugin
 
 BUILT_IN = ("frechet", "wasserstein", "spectrum", "seam", "neighbours")
@@ -49,7 +58,7 @@ def test_both_columns_score_the_same_number_of_samples() -> None:
     report = evaluate(x[:12], x[20:28], x, setting_of(x), {"count": Count()})
     assert report.scores["count"] == {GENERATED: 8, ORACLE: 8}
     assert report.scores["count/first"] == {GENERATED: float(x[0, 0, 0]), ORACLE: x[20, 0, 0]}
-    assert (report.num_samples, report.num_reference) == (8, 30)
+    assert report.counts == {"count": {GENERATED: 8, ORACLE: 8, REFERENCE: 30}}
 
 
 def test_real_data_score_better_than_noise() -> None:
@@ -65,7 +74,8 @@ def test_the_report_is_written_whole_and_can_be_read(tmp_path: Path) -> None:
     write(report, tmp_path / "new" / "scores.json", {"step": 7})
     written = json.loads((tmp_path / "new" / "scores.json").read_text())
     assert written["scores"]["count"] == {GENERATED: 10, ORACLE: 10}
-    assert written["num_samples"] == written["num_reference"] == 10
+    assert written["counts"]["count"] == {GENERATED: 10, ORACLE: 10, REFERENCE: 10}
+    assert written["goals"] == {"count": "low", "count/first": "low"}
     assert written["origin"] == {"step": 7}
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["scores.json"]
 
@@ -78,6 +88,19 @@ def test_the_table_shows_scores_beside_the_oracle_with_their_meaning() -> None:
     shown = console.export_text()
     for text in (GENERATED, ORACLE, "count/first", "Number of samples", "9 samples against 10"):
         assert text in shown
+
+
+def test_the_table_says_so_where_scores_are_of_different_numbers() -> None:
+    x = noise(10, 1, 4)
+    small = evaluate(x, x, x, setting_of(x), {"count": Count()})
+    counts = {GENERATED: 50_000, ORACLE: 123}
+    large = report_of("big", Count(), {GENERATED: {"": 1.0}}, counts)
+    console = Console(width=160, record=True, file=io.StringIO())
+    console.print(table(join([small, large])))
+    shown = console.export_text()
+    assert "10, 10, 10" in shown
+    assert "50,000, 123, –" in shown
+    assert "compare it at equal n only" in shown
 
 
 def test_a_diverged_model_is_not_scored() -> None:

@@ -212,7 +212,7 @@ def test_an_import_samples_scores_and_trains_further(images, tmp_path) -> None:
     assert len(list((out / "samples").glob("*.png"))) == 8  # and a picture of all
     done = rawdiff("eval", out, *data)
     assert done.returncode == 0, done.stderr
-    assert json.loads((out / "scores.json").read_text())["num_samples"] == 14
+    assert json.loads((out / "scores.json").read_text())["counts"]["frechet"]["generated"] == 14
     keys = ["train.num_steps=2", "train.batch_size=4", "train.micro_batch_size=null"]
     keys += ["train.num_workers=0", "train.log_every=1", "train.warmup_samples=0"]
     keys += [f"train.init_from={out}", f"run_dir={tmp_path / 'run'}", "train.picture_every=null"]

@@ -1,0 +1,302 @@
+"""Scores of a trained model that go on where they were stopped, however many samples they need."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from rawdiff.adapter import Adapter
+from rawdiff.assemble import Data, describe_data, open_data, require_same_data
+from rawdiff.conditions import Conditions, draw_conditions, label_tensor, real_batch, spread
+from rawdiff.data.dataset import Batch, DataInfo
+from rawdiff.data.loading import Subset
+from rawdiff.data.statistics import Statistics, measure
+from rawdiff.errors import UserError
+from rawdiff.evaluate.evaluator import Basis, Evaluator, FeatureEvaluator, OwnReference, Scorer
+from rawdiff.evaluate.report import (
+    GENERATED,
+    ORACLE,
+    REFERENCE,
+    Report,
+    evaluate,
+    join,
+    report_of,
+    require_sound,
+)
+from rawdiff.evaluate.resample import at_size, resample
+from rawdiff.evaluate.store import Make, Store, digest
+from rawdiff.plugins import build_plugin, load_plugin, plugins
+from rawdiff.recipe import Recipe
+from rawdiff.run import Progress, Say, TrainedModel
+from rawdiff.train.folder import RunFolder
+
+
+def choose_evaluators(recipe: Recipe, metrics: Sequence[str] | None = None) -> dict[str, Scorer]:
+    """Those of the given names, else those that the recipe names, else all that run by default.
+
+    Keys are the recipe's. UserError for a name that does not exist, with the nearest one.
+    """
+    keys = recipe.evaluate.evaluators
+    names: Sequence[str]
+    if metrics:
+        names = list(dict.fromkeys(metrics))
+    elif keys is not None:
+        names = list(keys)
+    else:
+        found = (plugin.name for plugin in plugins("evaluators"))
+        names = [name for name in found if load_plugin("evaluators", name).by_default]
+    chosen = {name: (keys or {}).get(name, {}) | {"name": name} for name in names}
+    evaluators = {name: build_plugin("evaluators", section) for name, section in chosen.items()}
+    for name, evaluator in evaluators.items():
+        if not isinstance(evaluator, Evaluator | FeatureEvaluator):
+            raise UserError(
+                f"Plug-in `{name}` in rawdiff.evaluators is neither an Evaluator nor a "
+                "FeatureEvaluator of rawdiff.evaluate.evaluator. Derive it from one of them."
+            )
+    return evaluators
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """Scores a model of a run, beside real data of its recipe.
+
+    Drawn samples and features are kept in folders of their own for each step, weights, settings
+    and data that they depend on: only the very same ones are taken up again.
+    """
+
+    folder: RunFolder
+    model: TrainedModel
+    say: Say
+    progress: Progress | None = None
+
+    def evaluate(
+        self, evaluators: Mapping[str, Scorer], publish: Callable[[Report], None]
+    ) -> Report:
+        """Scores of all; once they are published, samples that were kept meanwhile are deleted.
+
+        Features stay, so that the same ones are never computed twice.
+        """
+        in_memory = {k: e for k, e in evaluators.items() if isinstance(e, Evaluator)}
+        by_features = {k: e for k, e in evaluators.items() if isinstance(e, FeatureEvaluator)}
+        reports, twins = [], None
+        if in_memory:
+            held_out = self._held_out()
+            twins = self._draw_twins(held_out)
+            generated = torch.where(held_out.x.isnan(), torch.nan, twins.read()["x"])
+            reports += [self._score_in_memory(generated, held_out.x, in_memory)]
+        reports += [self._score_features(name, e) for name, e in by_features.items()]
+        report = join(reports)
+        publish(report)
+        if twins is not None:
+            twins.remove()
+        return report
+
+    def _held_out(self) -> Batch:
+        if self._data.holdout is None:
+            raise UserError(
+                "A score says nothing without that of real held-out data beside it, and this "
+                "recipe holds none out. Give some: `holdout.data.path=…` at the end of this "
+                "command, or `holdout: {fraction: 0.1}` in the recipe before training."
+            )
+        num_samples = self._recipe.evaluate.num_samples
+        return real_batch(self._data.holdout, spread(num_samples, len(self._data.holdout)))
+
+    def _draw_twins(self, held_out: Batch) -> Store:
+        """Samples for the labels, scalars and context of held-out ones."""
+        label = label_tensor(held_out.label, len(held_out), self.model.sampler.info.num_classes)
+        conditions = Conditions(label, held_out.scalars, held_out.context)
+        facts = {"kept": "samples", "for": "held-out data", **self._drawn_facts, **self._data_facts}
+        store = self._store(facts, len(held_out), self._recipe.sample.batch_size)
+
+        def make(missing: Sequence[range]) -> Iterator[dict[str, Tensor]]:
+            for part in missing:
+                yield {"x": self._draw(part, conditions[part.start : part.stop])}
+
+        self._fill(store, make, "generated samples")
+        return store
+
+    def _score_in_memory(
+        self, generated: Tensor, held_out: Tensor, evaluators: Mapping[str, Evaluator]
+    ) -> Report:
+        train = self._data.train
+        reference = real_batch(train, spread(self._recipe.evaluate.num_reference, len(train)))
+        reference = replace(reference, x=resample(reference.x.float(), self._info))
+        moments = measure(reference.split(64)).x
+        return evaluate(
+            resample(generated, self._info),
+            resample(held_out.float(), self._info),
+            reference.x,
+            Basis(self._info, self._adapter, moments.mean, moments.std),
+            evaluators,
+        )
+
+    def _score_features(self, name: str, evaluator: FeatureEvaluator) -> Report:
+        moments = self._statistics.x
+        basis = Basis(self._info, self._adapter, moments.mean, moments.std)
+        own = evaluator.own_reference(basis)
+        reference = dict(own.tensors) if own else {}
+        counts = {}
+        data = self._reference_data(own)
+        if data is not None:
+            found = self._real_features(name, evaluator, basis, data, evaluator.num_reference)
+            reference |= found
+            counts[REFERENCE] = len(next(iter(found.values())))
+        columns = {GENERATED: self._drawn_features(name, evaluator, basis)}
+        if (held_out := self._held_out_beside(own)) is not None:
+            num = evaluator.num_samples
+            columns[ORACLE] = self._real_features(name, evaluator, basis, held_out, num)
+        counts |= {column: len(next(iter(found.values()))) for column, found in columns.items()}
+        scores = {c: evaluator.score(found, reference, basis) for c, found in columns.items()}
+        return report_of(name, evaluator, scores, counts)
+
+    def _reference_data(self, own: OwnReference | None) -> Subset | None:
+        """Real samples to take features of, if the reference is not all in tensors."""
+        if own is None:
+            return self._data.train
+        return None if own.data is None else Subset(own.data, range(len(own.data)))
+
+    def _held_out_beside(self, own: OwnReference | None) -> Subset | None:
+        """Held-out data; a score against a reference of its own does without, and says so."""
+        try:
+            held_out = self._data.holdout
+        except UserError as error:
+            if own is None:
+                raise
+            self.say(f"There is no real held-out data beside the scores: {error}")
+            return None
+        if held_out is None:
+            self.say("This recipe holds no real data out, so that no oracle stands beside.")
+        return held_out
+
+    def _drawn_features(
+        self, name: str, evaluator: FeatureEvaluator, basis: Basis
+    ) -> dict[str, Tensor]:
+        """Features of generated samples, drawn for labels in turn."""
+        settings, info, num = self._recipe.sample, self.model.sampler.info, evaluator.num_samples
+        num_labels = len(settings.labels or info.class_names)
+        if num_labels and num % num_labels:
+            self.say(
+                f"{num:,} samples of {num_labels:,} classes in turn: the first "
+                f"{num % num_labels:,} classes get one more than the others."
+            )
+        facts = {"kept": "features", "of": "generated samples", **self._drawn_facts}
+        if info.scalar_names or info.num_context_channels:
+            facts |= self._data_facts
+        store = self._store(
+            facts | self._evaluator_facts(name, evaluator), num, settings.batch_size
+        )
+
+        def make(missing: Sequence[range]) -> Iterator[dict[str, Tensor]]:
+            for part in missing:
+                conditions = draw_conditions(
+                    info,
+                    num,
+                    settings.labels,
+                    lambda: self._data.real,
+                    slice(part.start, part.stop),
+                )
+                yield self._features(evaluator, self._draw(part, conditions), basis)
+
+        self._fill(store, make, f"generated samples for `{name}`")
+        return store.read()
+
+    def _real_features(
+        self, name: str, evaluator: FeatureEvaluator, basis: Basis, data: Subset, num: int | None
+    ) -> dict[str, Tensor]:
+        """Features of `num` real samples, spread evenly over all there are."""
+        indices = [data.indices[i] for i in spread(num or len(data), len(data))]
+        settings = {"kind": type(data.dataset).__name__, **data.dataset.model_dump(mode="json")}
+        chosen = hashlib.sha256(str(indices).encode()).hexdigest()
+        facts = {"kept": "features", "of": settings, "digest of indices": chosen}
+        store = self._store(
+            facts | self._evaluator_facts(name, evaluator), len(indices), evaluator.batch_size
+        )
+
+        def make(missing: Sequence[range]) -> Iterator[dict[str, Tensor]]:
+            rest = Subset(data.dataset, [indices[i] for part in missing for i in part])
+            for batch in rest.batches(evaluator.batch_size, self._recipe.train.num_workers):
+                yield self._features(evaluator, batch.x, basis)
+
+        self._fill(store, make, f"real samples for `{name}`")
+        return store.read()
+
+    def _draw(self, part: range, conditions: Conditions) -> Tensor:
+        """Samples of these numbers [n, C, …]. UserError if the model has diverged."""
+        x = self.model.sampler.draw(torch.tensor(part), conditions, self._recipe.sample)
+        require_sound(x, self._statistics.ever_present)
+        return x
+
+    def _features(self, evaluator: FeatureEvaluator, x: Tensor, basis: Basis) -> dict[str, Tensor]:
+        x = x.to(self.model.sampler.device).float()
+        with torch.no_grad():
+            return evaluator.features(resample(x, self._info), basis)
+
+    def _fill(self, store: Store, make: Make, what: str) -> None:
+        num_missing = sum(map(len, store.missing()))
+        num_there = store.num_samples - num_missing
+        if num_there:
+            self.say(f"{num_there:,} of {store.num_samples:,} {what} are there already.")
+        store.fill(make, self.progress)
+
+    def _store(self, facts: dict[str, Any], num_samples: int, batch_size: int) -> Store:
+        return Store(self.folder.scoring, facts, num_samples, batch_size)
+
+    @property
+    def _recipe(self) -> Recipe:
+        return self.model.recipe
+
+    @cached_property
+    def _data(self) -> Data:
+        """UserError where the data are not there, or are not those of the training."""
+        data = open_data(self._recipe)
+        require_same_data(self.folder.data_description(), describe_data(data), self.folder.path)
+        return data
+
+    @cached_property
+    def _statistics(self) -> Statistics:
+        return self.folder.statistics()
+
+    @cached_property
+    def _info(self) -> DataInfo:
+        """What samples are when they are scored."""
+        return at_size(self.model.sampler.info, self._recipe.evaluate.size)
+
+    @property
+    def _adapter(self) -> Adapter | None:
+        return self._recipe.adapter if self._info is self.model.sampler.info else None
+
+    @cached_property
+    def _drawn_facts(self) -> dict[str, Any]:
+        """All that drawn samples depend on, beside their conditions."""
+        sampler, recipe = self.model.sampler, self._recipe.plain()
+        network = cast(nn.Module, sampler.network)
+        statistics = self.folder.statistics_file.read_bytes()
+        return {
+            "weights": self.model.origin["weights"],
+            "step": self.model.origin["step"],
+            "digest of weights": digest(dict(network.named_parameters())),
+            "digest of statistics": hashlib.sha256(statistics).hexdigest(),
+            "sample": self._recipe.sample.model_dump(
+                mode="json", exclude={"weights", "num_samples", "writer"}
+            ),
+            **{key: recipe[key] for key in ("model", "adapter", "standardization", "flow")},
+            "precision": sampler.precision,
+            "device": sampler.device.type,
+        }
+
+    @cached_property
+    def _data_facts(self) -> dict[str, Any]:
+        recipe = self._recipe.plain()
+        return {
+            **{key: recipe[key] for key in ("data", "holdout", "seed")},
+            "num_held_out": len(self._data.real),
+        }
+
+    def _evaluator_facts(self, name: str, evaluator: FeatureEvaluator) -> dict[str, Any]:
+        return {"evaluator": {"name": name, **evaluator.origin()}, "size": self._info.shape}

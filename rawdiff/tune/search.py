@@ -1,0 +1,150 @@
+"""`rawdiff tune`: score every point of a grid; the best one becomes the run's default.
+
+(arXiv 2511.13720 chose its averages and its guidance in this way)
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from rawdiff.errors import UserError
+from rawdiff.evaluate.evaluator import FeatureEvaluator
+from rawdiff.plugins import load_plugin
+from rawdiff.recipe import Recipe
+from rawdiff.recipe_file import apply_override, parse_recipe, read_grid_argument
+from rawdiff.run import Progress, Say
+from rawdiff.sampling import SampleSettings
+from rawdiff.train import checkpoint
+from rawdiff.train.averages import snapshots
+from rawdiff.train.folder import RunFolder
+from rawdiff.tune.points import Point, Tuning
+from rawdiff.tune.table import Outcome, shown, write_outcome
+from rawdiff.tuned import Tuned, write_tuned
+
+Grid = Mapping[str, Sequence[Any]]
+
+POSTHOC_WIDTHS = (0.03, 0.05, 0.075, 0.1, 0.15, 0.2)
+CFG_SCALES = (1.0, 1.5, 2.0, 3.0, 4.0)
+CFG_INTERVALS = ([0.1, 1.0], [0.0, 1.0])
+
+
+def parse_grid(texts: Sequence[str]) -> dict[str, list[Any]]:
+    """`cfg_scale=1,2` and `cfg_interval=[0.1,1],[0,1]` to values by key of `sample:`."""
+    grid: dict[str, list[Any]] = {}
+    known = SampleSettings.model_fields
+    for text in texts:
+        key, values = read_grid_argument(text)
+        key = key.removeprefix("sample.")
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
+            hint = f"did you mean `{near[0]}`?" if near else f"there are: {', '.join(known)}."
+            raise UserError(f"--grid {text}: `{key}` is not a key of `sample:`; {hint}")
+        grid[key] = values
+    return grid
+
+
+def default_grid(folder: RunFolder, recipe: Recipe) -> dict[str, list[Any]]:
+    """All tracked averages, some widths beside them where snapshots are, guidance with labels."""
+    grid: dict[str, list[Any]] = {}
+    if not folder.is_export:
+        has_snapshots = recipe.checkpoint.ema_every_steps and snapshots(folder)
+        widths = POSTHOC_WIDTHS if has_snapshots else ()
+        powers = {ema.power for ema in recipe.train.ema if ema.power is not None} | set(widths)
+        names = [ema.name for ema in recipe.train.ema if ema.power is None]
+        grid["weights"] = [*names, *(f"power_{width}" for width in sorted(powers))] or ["model"]
+    grid["cfg_scale"] = list(CFG_SCALES) if folder.info().num_classes else [1.0]
+    grid["cfg_interval"] = list(CFG_INTERVALS) if folder.info().num_classes else [[0.1, 1.0]]
+    return grid
+
+
+def tune(
+    path: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    grid: Grid | None = None,
+    metric: str = "frechet",
+    num_samples: int | None = None,
+    step: int | None = None,
+    say: Say = print,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Score every point of the grid; the best becomes the run's default for sampling.
+
+    Keys that `grid` leaves out of weights, cfg_scale and cfg_interval take `default_grid`'s
+    values, unless an override gives them. `num_samples` are scored at each point (default: as the
+    recipe says). Writes table.csv, table.md and picture.png into RUN/tune, and RUN/tuned.yaml.
+    Raises UserError for what the run or the grid lacks.
+    """
+    folder = RunFolder.open(path)
+    overrides = [*overrides, *_number_of_samples(metric, num_samples)]
+    content = folder.recipe().plain()
+    given: dict[str, Any] = {}
+    for override in overrides:
+        content, given = apply_override(content, override), apply_override(given, override)
+    recipe = parse_recipe(content, str(path))
+    explicit = given.get("sample") or {}
+    defaults = default_grid(folder, recipe)
+    chosen = {key: defaults[key] for key in defaults if key not in explicit} | dict(grid or {})
+    if folder.is_export and "weights" in chosen:
+        raise UserError(f"{path} is an export with one set of weights: tune its guidance alone.")
+    step = _pinned_step(folder, step, say)
+    tuning = Tuning(folder, recipe, overrides, step, metric, _each_once(say))
+    places = [dict(zip(chosen, values, strict=True)) for values in product(*chosen.values())]
+    for place in places:
+        tuning.settings(place)  # a mistake in the last must not show after hours
+    points: dict[Path, Point] = {}
+    for number, place in enumerate(places, 1):
+        key = tuning.place(tuning.settings(place))
+        if key in points:
+            continue
+        point = points[key] = tuning.score(place, progress)
+        say(f"{number}/{len(places)}  {shown(place)}  {metric} {point.score:.4g}")
+    outcome = write_outcome(tuning, chosen, places, points)
+    best = outcome.points[0]
+    keys = {*chosen, *(key for key in explicit if key in defaults)}
+    tuned = Tuned(
+        sample=tuning.settings(best.settings).model_dump(mode="json", include=keys),
+        metric=metric,
+        score=best.score,
+        oracle=best.oracle,
+        num_samples=best.num_samples,
+        step=tuning.step,
+    )
+    write_tuned(folder, tuned)
+    return outcome
+
+
+def _each_once(say: Say) -> Say:
+    """Without what is repeated: each point loads the model anew, and has the same to tell."""
+    said: set[str] = set()
+
+    def say_once(text: str) -> None:
+        if text not in said:
+            said.add(text)
+            say(text)
+
+    return say_once
+
+
+def _number_of_samples(metric: str, num_samples: int | None) -> list[str]:
+    """Overrides for both kinds of evaluators: of samples in memory, and of features."""
+    if num_samples is None:
+        return []
+    name, overrides = metric.partition("/")[0], [f"evaluate.num_samples={num_samples}"]
+    if issubclass(load_plugin("evaluators", name), FeatureEvaluator):
+        overrides.append(f"evaluate.evaluators.{name}.num_samples={num_samples}")
+    return overrides
+
+
+def _pinned_step(folder: RunFolder, step: int | None, say: Say) -> int | None:
+    """One step for all points, also while the run goes on; None for an export."""
+    if folder.is_export or step is not None:
+        return step
+    found = checkpoint.find_checkpoint(folder, None, say)
+    if found is None:
+        raise UserError(f"{folder.path} has no checkpoint yet; train it first, or wait for one.")
+    return found.step
