@@ -30,6 +30,10 @@ class Conditions:
     def to(self, device: torch.device) -> Conditions:
         return self._map(lambda tensor: tensor.to(device))
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Those that are there, by name."""
+        return {name: tensor for name, tensor in vars(self).items() if tensor is not None}
+
     def _map(self, function: Callable[[Tensor], Tensor]) -> Conditions:
         parts = (self.label, self.scalars, self.context)
         return Conditions(*(None if part is None else function(part) for part in parts))
