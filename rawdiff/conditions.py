@@ -30,6 +30,10 @@ class Conditions:
     def to(self, device: torch.device) -> Conditions:
         return self._map(lambda tensor: tensor.to(device))
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Those that are there, by name."""
+        return {name: tensor for name, tensor in vars(self).items() if tensor is not None}
+
     def _map(self, function: Callable[[Tensor], Tensor]) -> Conditions:
         parts = (self.label, self.scalars, self.context)
         return Conditions(*(None if part is None else function(part) for part in parts))
@@ -52,8 +56,8 @@ def labels_in_turn(
     """Labels [n] that take turns: those given, or all classes. None without classes."""
     if not num_classes:
         return None
-    chosen = list(range(num_classes)) if labels is None else list(labels)
-    in_turn = [chosen[i % len(chosen)] for i in range(num_samples)]
+    chosen = torch.tensor(list(range(num_classes) if labels is None else labels))
+    in_turn = chosen[torch.arange(num_samples) % len(chosen)]
     return label_tensor(in_turn, num_samples, num_classes)
 
 
@@ -75,10 +79,11 @@ def label_tensor(label: Labels, num_samples: int, num_classes: int) -> Tensor | 
     labels = labels.long()
     if len(labels) not in (1, num_samples):
         raise UserError(f"{len(labels)} labels for {num_samples} samples; give one for each.")
-    if wrong := [int(i) for i in labels if not 0 <= i <= num_classes]:
+    wrong = labels[(labels < 0) | (labels > num_classes)]
+    if len(wrong):
         raise UserError(
-            f"Label {wrong[0]} does not exist: there are {num_classes} classes, numbered from 0; "
-            f"{num_classes} means none."
+            f"Label {int(wrong[0])} does not exist: there are {num_classes} classes, numbered "
+            f"from 0; {num_classes} means none."
         )
     return labels.expand(num_samples)
 

@@ -55,7 +55,8 @@ def sample_run(
         part = slice(done, done + len(batch))
         labels = conditions[part].label
         _write(writer, batch, target, info, done, None if labels is None else labels.tolist())
-        shown += [batch[: max(writer.num_drawn - done, 0)]]
+        if done < writer.num_drawn:  # not an empty part of each batch: it would keep all in memory
+            shown.append(batch[: writer.num_drawn - done])
         done = part.stop
         if progress:
             progress(done, settings.num_samples)
@@ -115,8 +116,21 @@ def evaluate_run(
     as many as they say, for labels in turn. What was killed goes on when it is called again.
     """
     folder, model = load_with(path, overrides, step, say)
-    evaluators = choose_evaluators(model.recipe, metrics)
     target = scores_path(folder.path, metrics) if out is None else out
+    return score_model(folder, model, target, metrics=metrics, say=say, progress=progress)
+
+
+def score_model(
+    folder: RunFolder,
+    model: TrainedModel,
+    target: Path,
+    *,
+    metrics: Sequence[str] | None = None,
+    say: Say = print,
+    progress: Progress | None = None,
+) -> score_report.Report:
+    """As `evaluate_run`, for a model of the run that is loaded; writes the JSON file `target`."""
+    evaluators = choose_evaluators(model.recipe, metrics)
     return Scoring(folder, model, say, progress).evaluate(
         evaluators, lambda scores: score_report.write(scores, target, _how_scored(model))
     )

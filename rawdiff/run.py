@@ -31,7 +31,7 @@ from rawdiff.recipe_file import explain, write_recipe
 from rawdiff.sampling import Sampler, SampleSettings, draw_all
 from rawdiff.train.folder import DESCRIPTION, EXPORT_WEIGHTS, RunFolder
 from rawdiff.train.weights import read_weights, take_over, write_weights
-from rawdiff.tuned import tuned_recipe
+from rawdiff.tuned import choose, tuned_recipe
 
 Say = Callable[[str], None]
 ArrayLike: TypeAlias = Tensor | Array | None
@@ -154,9 +154,7 @@ def load(
     `step` a checkpoint (default: the newest). Raises UserError if it is not there.
     """
     folder = RunFolder.open(path)
-    recipe = tuned_recipe(folder, (), say, () if weights is None else ("weights",))
-    if weights is None and not folder.is_export:
-        weights = recipe.sample.weights
+    recipe, weights = choose(folder, weights, say)
     return _load(folder, recipe, weights, step, device, say)
 
 
@@ -217,9 +215,7 @@ def export(
     """
     folder = RunFolder.open(path)
     require_new_folder(out)
-    recipe = tuned_recipe(folder, (), say, () if weights is None else ("weights",))
-    if weights is None and not folder.is_export:
-        weights = recipe.sample.weights
+    recipe, weights = choose(folder, weights, say)
     found = read_weights(folder, weights, step, say)
     out.mkdir(parents=True, exist_ok=True)
     for name in DESCRIPTION:

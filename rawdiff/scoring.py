@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -35,6 +39,9 @@ from rawdiff.plugins import build_plugin, load_plugin, plugins
 from rawdiff.recipe import Recipe
 from rawdiff.run import Progress, Say, TrainedModel
 from rawdiff.train.folder import RunFolder
+from rawdiff.version import __version__
+
+NUM_COMPARED = 16  # real samples whose values tell whether files were exchanged
 
 
 def choose_evaluators(recipe: Recipe, metrics: Sequence[str] | None = None) -> dict[str, Scorer]:
@@ -111,7 +118,8 @@ class Scoring:
         """Samples for the labels, scalars and context of held-out ones."""
         label = label_tensor(held_out.label, len(held_out), self.model.sampler.info.num_classes)
         conditions = Conditions(label, held_out.scalars, held_out.context)
-        facts = {"kept": "samples", "for": "held-out data", **self._drawn_facts, **self._data_facts}
+        facts = {"kept": "samples", "for": "held-out data", **self._drawn_facts}
+        facts["digest of conditions"] = digest(conditions.tensors())
         store = self._store(facts, len(held_out), self._recipe.sample.batch_size)
 
         def make(missing: Sequence[range]) -> Iterator[dict[str, Tensor]]:
@@ -187,7 +195,7 @@ class Scoring:
             )
         facts = {"kept": "features", "of": "generated samples", **self._drawn_facts}
         if info.scalar_names or info.num_context_channels:
-            facts |= self._data_facts
+            facts["conditions of"] = self._data_facts(self._data.real)
         store = self._store(
             facts | self._evaluator_facts(name, evaluator), num, settings.batch_size
         )
@@ -211,9 +219,7 @@ class Scoring:
     ) -> dict[str, Tensor]:
         """Features of `num` real samples, spread evenly over all there are."""
         indices = [data.indices[i] for i in spread(num or len(data), len(data))]
-        settings = {"kind": type(data.dataset).__name__, **data.dataset.model_dump(mode="json")}
-        chosen = hashlib.sha256(str(indices).encode()).hexdigest()
-        facts = {"kept": "features", "of": settings, "digest of indices": chosen}
+        facts = {"kept": "features", "of": self._data_facts(Subset(data.dataset, indices))}
         store = self._store(
             facts | self._evaluator_facts(name, evaluator), len(indices), evaluator.batch_size
         )
@@ -254,7 +260,17 @@ class Scoring:
     @cached_property
     def _data(self) -> Data:
         """UserError where the data are not there, or are not those of the training."""
-        data = open_data(self._recipe)
+        try:
+            data = open_data(self._recipe)
+        except UserError as error:
+            if self.folder.num_train_samples() is not None:
+                raise
+            raise UserError(
+                f"{self.folder.path} is an imported model, which brings no data: {error}\nAdd "
+                "`data.path=TRAIN holdout.data.path=HELD_OUT` to this command, or name an "
+                "evaluator that has a reference of its own, such as `--metric fid "
+                "evaluate.evaluators.fid.reference=FILE`."
+            ) from error
         require_same_data(self.folder.data_description(), describe_data(data), self.folder.path)
         return data
 
@@ -276,27 +292,53 @@ class Scoring:
         """All that drawn samples depend on, beside their conditions."""
         sampler, recipe = self.model.sampler, self._recipe.plain()
         network = cast(nn.Module, sampler.network)
-        statistics = self.folder.statistics_file.read_bytes()
         return {
             "weights": self.model.origin["weights"],
             "step": self.model.origin["step"],
             "digest of weights": digest(dict(network.named_parameters())),
-            "digest of statistics": hashlib.sha256(statistics).hexdigest(),
             "sample": self._recipe.sample.model_dump(
                 mode="json", exclude={"weights", "num_samples", "writer"}
             ),
             **{key: recipe[key] for key in ("model", "adapter", "standardization", "flow")},
             "precision": sampler.precision,
             "device": sampler.device.type,
+            **self._basis_facts,
         }
 
-    @cached_property
-    def _data_facts(self) -> dict[str, Any]:
-        recipe = self._recipe.plain()
+    def _data_facts(self, data: Subset) -> dict[str, Any]:
+        """Settings of real samples, which of them, and what a few hold: files may be exchanged."""
+        few = [sample.x for sample in data.get_batch(spread(NUM_COMPARED, len(data)))]
         return {
-            **{key: recipe[key] for key in ("data", "holdout", "seed")},
-            "num_held_out": len(self._data.real),
+            "kind": type(data.dataset).__name__,
+            "settings": data.dataset.model_dump(mode="json"),
+            "digest of indices": hashlib.sha256(str(list(data.indices)).encode()).hexdigest(),
+            "digest of a few samples": digest(
+                {f"{i}": torch.from_numpy(np.ascontiguousarray(x)) for i, x in enumerate(few)}
+            ),
         }
 
     def _evaluator_facts(self, name: str, evaluator: FeatureEvaluator) -> dict[str, Any]:
-        return {"evaluator": {"name": name, **evaluator.origin()}, "size": self._info.shape}
+        """All that features depend on, beside the samples."""
+        return {
+            "evaluator": {"name": name, **evaluator.origin()},
+            "code of the evaluator": _code_digest(type(evaluator)),
+            "size": self._info.shape,
+            **self._basis_facts,
+        }
+
+    @cached_property
+    def _basis_facts(self) -> dict[str, Any]:
+        statistics = self.folder.statistics_file.read_bytes()
+        return {
+            "digest of statistics": hashlib.sha256(statistics).hexdigest(),
+            "info": json.loads(self.folder.data_description()),
+            "version": __version__,
+        }
+
+
+def _code_digest(kind: type) -> str | None:
+    """Of the file that a class comes from; None if there is none, as in an interactive session."""
+    try:
+        return hashlib.sha256(Path(inspect.getfile(kind)).read_bytes()).hexdigest()
+    except (OSError, TypeError):
+        return None

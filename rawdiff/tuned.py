@@ -6,6 +6,7 @@ Training never reads them.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from rawdiff.errors import UserError
 from rawdiff.files import write_text
 from rawdiff.recipe import Recipe
 from rawdiff.recipe_file import apply_override, explain, merge, parse_recipe, read_yaml
+from rawdiff.sampling import SampleSettings
 from rawdiff.settings import Settings
 from rawdiff.train.folder import RunFolder
 
@@ -50,6 +52,25 @@ def read_tuned(folder: RunFolder) -> Tuned | None:
         raise UserError(
             f"{folder.tuned} is damaged ({problems}). Delete it, or run `rawdiff tune` again."
         ) from error
+
+
+def explicit(settings: SampleSettings) -> list[str]:
+    """Overrides of all keys, which leave nothing to settings that were tuned."""
+    plain = settings.model_dump(mode="json")
+    return [f"sample.{key}={json.dumps(value)}" for key, value in plain.items()]
+
+
+def choose(
+    folder: RunFolder, weights: str | None, say: Callable[[str], None]
+) -> tuple[Recipe, str | None]:
+    """The recipe with its tuned settings, and which weights to read: the caller's, or else its.
+
+    None stands for the only ones that an export has, or a run's default.
+    """
+    recipe = tuned_recipe(folder, (), say, () if weights is None else ("weights",))
+    if weights is None and not folder.is_export:
+        weights = recipe.sample.weights
+    return recipe, weights
 
 
 def tuned_recipe(

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from runs import small_recipe, write_arrays
 from toy_scores import Means
 
 import rawdiff.run
-from rawdiff import results
+from rawdiff import results, scoring
 from rawdiff.cli import main
 from rawdiff.data.arrays import ArrayDataset
 from rawdiff.errors import UserError
@@ -26,6 +27,7 @@ from rawdiff.plugins import load_plugin
 from rawdiff.recipe_file import load_recipe
 from rawdiff.sampling import Sampler
 from rawdiff.scoring import choose_evaluators
+from rawdiff.train.folder import RunFolder
 from rawdiff.train.start import train
 
 QUIET = {"say": lambda text: None}
@@ -143,6 +145,91 @@ def test_other_weights_under_the_same_step_are_drawn_anew(run, trained, monkeypa
     monkeypatch.setattr("rawdiff.run.read_weights", other)
     results.evaluate_run(run, **QUIET)
     assert draws
+
+
+def test_a_reference_whose_files_were_exchanged_is_read_anew(run, monkeypatch) -> None:
+    path = run / "other.npy"
+
+    class Own(Means):
+        def own_reference(self, basis):
+            return OwnReference(ArrayDataset(path=path))
+
+        def score(self, features, reference, basis):
+            return {"": float(reference["values"].mean())}
+
+    use(monkeypatch, own=Own(num_samples=4))
+    for value in (7.0, 8.0):
+        np.save(path, np.full((6, 1, 8), value, dtype=np.float32))
+        assert results.evaluate_run(run, **QUIET).scores["own"][GENERATED] == value
+
+
+@pytest.mark.parametrize("changed", ["statistics", "info", "version", "code"])
+def test_features_are_taken_anew_of_another_training_or_by_other_code(
+    run, monkeypatch, draws, changed
+) -> None:
+    use(monkeypatch, means=Means(num_samples=8))
+    results.evaluate_run(run, **QUIET)
+    before = len(list((run / "scoring").iterdir()))
+    draws.clear()
+    if changed == "statistics":
+        folder = RunFolder(run)
+        found = folder.statistics()
+        replace(found, x=replace(found.x, std=2 * found.x.std)).save(folder.statistics_file)
+    elif changed == "info":
+        described = (run / "data.json").read_text()
+        other = described.replace('"value_range": null', '"value_range": [0, 9]')
+        assert other != described
+        (run / "data.json").write_text(other)
+        monkeypatch.setattr(scoring, "require_same_data", lambda *args: None)
+    elif changed == "version":
+        monkeypatch.setattr(scoring, "__version__", "later")
+    else:
+        monkeypatch.setattr(scoring, "_code_digest", lambda kind: "changed")
+    results.evaluate_run(run, **QUIET)
+    assert len(list((run / "scoring").iterdir())) == 2 * before
+    assert draws
+
+
+def test_other_held_out_data_are_drawn_for_anew(run, monkeypatch, draws) -> None:
+    """Killed before the scores are written; labels of the held-out samples change meanwhile."""
+    use(monkeypatch, frechet=load_plugin("evaluators", "frechet")())
+    arrays = dict(np.load(load_recipe(run / "recipe.yaml").data.path))
+    other = run / "data.npz"
+    np.savez(other, **arrays)
+    recipe = [f"data.path={other}"]
+
+    def kill(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("rawdiff.scoring.evaluate", kill)
+        with pytest.raises(KeyboardInterrupt):
+            results.evaluate_run(run, recipe, **QUIET)
+    draws.clear()
+    np.savez(other, **(arrays | {"labels": 3 - arrays["labels"]}))
+    results.evaluate_run(run, recipe, **QUIET)
+    assert sum(len(index) for index, _ in draws) == 10
+
+
+def test_sampling_many_keeps_in_memory_only_what_the_picture_shows(run, monkeypatch) -> None:
+    kept = []
+
+    def batches(sampler, num_samples, conditions, settings):
+        for _ in range(0, num_samples, 50):
+            values = np.zeros((50, 1, 8), dtype=np.float32)
+            kept.append(weakref.ref(values))
+            yield torch.from_numpy(values)
+
+    monkeypatch.setattr(results, "draw_all", batches)
+    monkeypatch.setattr(results, "MAX_SHOWN", 70)
+    alive = []
+    results.sample_run(
+        run,
+        ["sample.num_samples=400"],
+        say=lambda text: None,
+        progress=lambda done, total: alive.append(sum(ref() is not None for ref in kept)),
+    )
+    assert alive[-1] <= 3  # two of the picture, and the last
 
 
 def test_classes_are_balanced_and_it_is_said_where_they_are_not(run, monkeypatch, draws) -> None:

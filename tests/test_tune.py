@@ -55,27 +55,28 @@ def run(trained, tmp_path) -> RunFolder:
     return RunFolder(tmp_path / "run")
 
 
-def pretend(monkeypatch, score, *, goal: str = "low", oracle: float = 0.0) -> list[dict]:
+def pretend(monkeypatch, score, *, goal: str = "low", oracle: float | None = 0) -> list[dict]:
     """Instead of scoring: a known function of the settings. Returns what was asked for."""
     asked = []
 
-    def evaluate_run(path, overrides, *, step, metrics, out, say, progress):
-        settings = {}
-        for override in overrides:
-            key, _, value = override.partition("=")
-            settings[key.removeprefix("sample.")] = yaml.safe_load(value)
-        asked.append(settings | {"step": step, "metrics": metrics})
+    def score_model(folder, model, target, *, metrics, say, progress):
+        settings = model.recipe.sample.model_dump(mode="json")
+        assert model.origin["weights"] == settings["weights"]
+        asked.append(
+            settings | model.origin | {"metrics": metrics, "evaluate": model.recipe.evaluate}
+        )
+        columns = {"generated": score(settings)}
         report = Report(
-            {"frechet": {"generated": score(settings), "real held-out": oracle}},
+            {"frechet": columns if oracle is None else columns | {"real held-out": oracle}},
             {"frechet": goal},
             {},
             {"frechet": {"generated": 12}},
         )
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(vars(report)))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(json.dumps(vars(report)))
         return report
 
-    monkeypatch.setattr(points, "evaluate_run", evaluate_run)
+    monkeypatch.setattr(points, "score_model", score_model)
     return asked
 
 
@@ -131,6 +132,41 @@ def test_nothing_is_scored_twice_and_idle_guidance_once(run, monkeypatch) -> Non
     assert len(asked) == before + 10
 
 
+def test_each_set_of_weights_is_read_once(run, monkeypatch) -> None:
+    read, found = [], package.run.read_weights
+
+    def counted(folder, weights, *rest):
+        read.append(weights)
+        return found(folder, weights, *rest)
+
+    monkeypatch.setattr("rawdiff.run.read_weights", counted)
+    asked = pretend(monkeypatch, distance)
+    grid = {"cfg_scale": [2, 3, 4], "weights": ["power_0.1", "power_0.13"]}
+    tune(run.path, ["sample.weights=model"], grid=grid, say=silent)
+    assert len(asked) == 12
+    assert read == ["model", "power_0.1", "power_0.13"]  # the first for the picture
+
+
+def test_other_snapshots_of_the_same_steps_are_scored_anew(run, monkeypatch) -> None:
+    asked = pretend(monkeypatch, distance)
+    grid = {"weights": ["power_0.13"], "cfg_scale": [1]}
+    tune(run.path, grid=grid, step=8, say=silent)
+    snapshot = run.averages / "step-00000004.safetensors"
+    changed = bytearray(snapshot.read_bytes())
+    changed[-1] ^= 1
+    snapshot.write_bytes(changed)
+    tune(run.path, grid=grid, step=8, say=silent)
+    assert len(asked) == 2
+
+
+def test_a_score_that_is_judged_by_real_data_is_not_searched_without_them(run, monkeypatch) -> None:
+    pretend(monkeypatch, distance, goal="oracle", oracle=None)
+    for _ in range(2):  # and again where the point is there already
+        with pytest.raises(UserError, match=r"Give some \(`holdout\.data\.path=…`\)"):
+            tune(run.path, grid=GRID, say=silent)
+    assert not run.tuned.exists()
+
+
 def test_the_grid_is_all_averages_and_more_widths_and_guidance_with_labels(
     trained, tmp_path
 ) -> None:
@@ -156,7 +192,7 @@ def test_grid_keys_are_those_of_sampling() -> None:
     for text, message in (
         ("cfg_scal=1", "did you mean `cfg_scale`"),
         ("cfg_scale=", "has no values"),
-        ("cfg_scale=[1", "cannot be read"),
+        ("cfg_scale=[1", "not YAML separated by commas"),
     ):
         with pytest.raises(UserError, match=message):
             parse_grid([text])
@@ -165,10 +201,10 @@ def test_grid_keys_are_those_of_sampling() -> None:
 def test_a_number_of_samples_holds_for_evaluators_of_features_too(run, monkeypatch) -> None:
     asked = pretend(monkeypatch, distance)
     tune(run.path, grid=GRID, num_samples=7, say=silent)
-    assert asked[0]["evaluate.num_samples"] == 7
+    assert asked[0]["evaluate"].num_samples == 7
     with pytest.raises(UserError, match="no score `fid`"):  # the pretended one is another
         tune(run.path, grid=GRID, metric="fid", num_samples=9, say=silent)
-    assert asked[-1]["evaluate.evaluators.fid.num_samples"] == 9
+    assert asked[-1]["evaluate"].evaluators["fid"]["num_samples"] == 9
 
 
 def test_mistakes_show_before_anything_is_scored(run, monkeypatch, tmp_path) -> None:

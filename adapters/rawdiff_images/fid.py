@@ -86,11 +86,18 @@ class FID(FeatureEvaluator):
         path = self.reference
         if path is None:
             return None
-        if path.is_dir():
-            mode = MODES[_image_channels(basis.info)]
-            size = (basis.info.shape[1], basis.info.shape[2])
-            return OwnReference(ImageFolder(path=path, size=size, mode=mode, labels=False))
-        return read_reference(path)
+        own = self._images_in(path, basis) if path.is_dir() else read_reference(path)
+        if own.data is not None and basis.info.value_range not in (None, (0, 255)):
+            raise UserError(
+                f"`reference` of `fid`: {path} holds images of values 0 to 255, but those of these "
+                f"data are {basis.info.value_range}. Give a .npz with `mu` and `sigma` alone."
+            )
+        return own
+
+    def _images_in(self, path: Path, basis: Basis) -> OwnReference:
+        mode = MODES[_image_channels(basis.info)]
+        size = (basis.info.shape[1], basis.info.shape[2])
+        return OwnReference(ImageFolder(path=path, size=size, mode=mode, labels=False))
 
 
 def eight_bits(x: Tensor, info: DataInfo) -> Tensor:

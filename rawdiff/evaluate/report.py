@@ -144,11 +144,15 @@ def table(report: Report) -> Table:
     alike = len({tuple(sorted(counts.items())) for counts in report.counts.values()}) == 1
     counts = next(iter(report.counts.values()), {})
     even = alike and counts.get(ORACLE, counts.get(GENERATED)) == counts.get(GENERATED)
-    title = f"{counts.get(GENERATED, 0):,} samples against {counts.get(REFERENCE, 0):,} "
+    title = f"{counts.get(GENERATED, 0):,} samples"
+    if num_reference := counts.get(REFERENCE):
+        title += f" against {num_reference:,} real ones"
     caption = "Real held-out data are the oracle: their scores are what a perfect model reaches."
+    if not any(ORACLE in row for row in report.scores.values()):
+        caption = "No real held-out data stand beside: what a perfect model reaches is not known."
     if not even:
         caption += " A Fréchet distance falls as its n grows: compare it at equal n only."
-    result = Table(title=title + "training samples" if even else None, caption=caption)
+    result = Table(title=title if even else None, caption=caption)
     result.add_column("score", no_wrap=True)
     result.add_column(GENERATED, justify="right")
     result.add_column(ORACLE, justify="right")

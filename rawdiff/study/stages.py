@@ -13,6 +13,7 @@ from rawdiff.results import SETTINGS_FILE
 from rawdiff.study.cells import Cell
 from rawdiff.train import checkpoint
 from rawdiff.train.folder import RunFolder
+from rawdiff.tuned import explicit
 
 Scores: TypeAlias = dict[str, dict[str, float]]
 
@@ -94,18 +95,24 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
+def _own(cell: Cell) -> list[str]:
+    """The sampling settings of its recipe, which count even where that run was tuned."""
+    return explicit(cell.recipe.sample)
+
+
 STAGES = (
     Stage("train", lambda cell: ["train", str(cell.beside_run(".yaml"))], is_trained),
     Stage(
         "preview",
         lambda cell: [
-            *("sample", str(cell.run), f"sample.num_samples={NUM_SHOWN}", "sample.writer=arrays"),
+            *("sample", str(cell.run), *_own(cell)),
+            *(f"sample.num_samples={NUM_SHOWN}", "sample.writer=arrays"),
             *("--out", str(preview_folder(cell))),
         ],
         is_previewed,
     ),
-    Stage("sample", lambda cell: ["sample", str(cell.run)], is_sampled),
-    Stage("eval", lambda cell: ["eval", str(cell.run)], is_scored),
+    Stage("sample", lambda cell: ["sample", str(cell.run), *_own(cell)], is_sampled),
+    Stage("eval", lambda cell: ["eval", str(cell.run), *_own(cell)], is_scored),
 )
 
 

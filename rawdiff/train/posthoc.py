@@ -105,6 +105,8 @@ def reconstruct(
         )
     sources = _sources(folder, there, step, report)
     target = Profile(width, sources[-1].profile.step)
+    if own := [source for source in sources if source.profile == target]:
+        return dict(own[0].tensors()), name, target.step
     coefficients, error = solve([source.profile for source in sources], target)
     widths = sorted({source.profile.width for source in sources})
     text = f"{name} of step {target.step} is made from {len(sources)} averages of the run"
@@ -141,7 +143,7 @@ def _sources(
     if not places:
         raise UserError(
             f"The first snapshot of {folder.path} is of step {there[0].step}: no average can be "
-            f"made for step {step}."
+            f"made for step {step}. Choose a later step, or an average that was tracked."
         )
     if found is not None and step not in of_snapshot:
         places.append(found)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from rawdiff.errors import UserError
 from rawdiff.recipe import Recipe, power_width
 from rawdiff.train import checkpoint, posthoc
+from rawdiff.train.averages import snapshots
 from rawdiff.train.folder import EXPORT_WEIGHTS, RunFolder
 
 
@@ -49,7 +50,7 @@ def read_weights(
         except (SafetensorError, KeyError, TypeError) as error:
             raise UserError(f"{path} is damaged: {error}.") from error
     name = weights or _default_weights(folder)
-    if (width := _untracked_width(folder, name)) is not None:
+    if (width := _reconstructed_width(folder, name, step)) is not None:
         return Weights(*posthoc.reconstruct(folder, width, step, report))
     found = checkpoint.find_checkpoint(folder, step, report)
     if found is None:
@@ -76,14 +77,18 @@ def write_weights(
     (folder / EXPORT_WEIGHTS).chmod(0o644)  # readable to others, as the files beside it
 
 
-def _untracked_width(folder: RunFolder, name: str) -> float | None:
-    """Of a power average that the run did not track; None for other names."""
+def _reconstructed_width(folder: RunFolder, name: str, step: int | None) -> float | None:
+    """Of a power average that snapshots alone have at this step; None for other names."""
     try:
         width = power_width(name)
     except ValueError as error:
         raise UserError(f"{folder.path} has no weights `{name}`: {error}.") from error
     tracked = [ema.power for ema in folder.recipe().train.ema]
-    return None if width in tracked else width
+    if width is None or width not in tracked:
+        return width
+    saved = {one.step for one in checkpoint.checkpoints(folder)}
+    only_snapshot = step not in saved and step in {one.step for one in snapshots(folder)}
+    return width if only_snapshot else None
 
 
 def take_over(network: nn.Module, weights: dict[str, Tensor], source: str) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,18 @@ from rawdiff.errors import UserError
 from rawdiff.evaluate.report import GENERATED, ORACLE
 from rawdiff.recipe import Recipe
 from rawdiff.recipe_file import parse_recipe
-from rawdiff.results import evaluate_run
-from rawdiff.run import Progress, Say, load_with
+from rawdiff.results import score_model
+from rawdiff.run import Progress, Say, TrainedModel, load_with
 from rawdiff.sampling import SampleSettings, draw_all
 from rawdiff.train import checkpoint
 from rawdiff.train.averages import snapshots
 from rawdiff.train.folder import EXPORT_WEIGHTS, RunFolder
+from rawdiff.tuned import explicit
 from rawdiff.version import __version__
 
 NUM_SHOWN = 10  # samples in a strip
+NOT_SCORED = ("run_dir", "train", "checkpoint", "sample")  # of a recipe: no part of a score
+NUM_BYTES_READ = 2**16
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,8 @@ class Point:
     @property
     def loss(self) -> float:
         """What is to be small."""
-        if self.goal == "oracle" and self.oracle is not None:
+        if self.goal == "oracle":
+            assert self.oracle is not None
             return abs(self.score - self.oracle)
         return -self.score if self.goal == "high" else self.score
 
@@ -58,6 +63,7 @@ class Tuning:
     step: int | None
     metric: str
     say: Say
+    _last: dict[str | None, TrainedModel] = field(default_factory=dict, init=False)
 
     def settings(self, point: Mapping[str, Any]) -> SampleSettings:
         """All sampling settings of a point, where guidance that does nothing is left out."""
@@ -69,57 +75,66 @@ class Tuning:
             settings = settings.model_copy(update=default)
         return settings
 
-    def exact(self, settings: SampleSettings) -> list[str]:
-        """Overrides that leave nothing to settings that were tuned before."""
-        plain = settings.model_dump(mode="json")
-        return [*self.overrides, *(f"sample.{key}={json.dumps(plain[key])}" for key in plain)]
+    def model(self, settings: SampleSettings) -> TrainedModel:
+        """The model with these settings; the weights that were read last are kept."""
+        if settings.weights not in self._last:
+            self._last.clear()  # first, so that two sets are never in memory
+            overrides = [*self.overrides, *explicit(settings)]
+            _, model = load_with(self.folder.path, overrides, self.step, self.say)
+            self._last[settings.weights] = model
+        model = self._last[settings.weights]
+        recipe = model.recipe.model_copy(update={"sample": settings})
+        return replace(model, recipe=recipe)
 
     def place(self, settings: SampleSettings) -> Path:
         """The file of a point, named by a hash of all that its score depends on."""
         recipe = self.recipe.plain()
-        facts = {key: recipe[key] for key in ("data", "holdout", "seed", "evaluate")}
+        facts = {key: value for key, value in recipe.items() if key not in NOT_SCORED}
         facts |= {
             "metric": self.metric,
             "sample": settings.model_dump(mode="json", exclude={"num_samples", "writer"}),
             "step": self.step,
-            "weights": self._origin_of_weights(),
+            "weights": self._origin_of_weights,
             "precision": recipe["train"]["precision"],
             "version": __version__,
         }
         name = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
         return self.folder.tune / "points" / f"{name}.json"
 
+    @cached_property
     def _origin_of_weights(self) -> Any:
+        """What tells the weights from those of another training."""
         if self.folder.is_export:
             with (self.folder.path / EXPORT_WEIGHTS).open("rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()
-        steps = [one.step for one in snapshots(self.folder)]
         manifests = [
             (one.path / checkpoint.MANIFEST).read_text(encoding="utf-8")
             for one in checkpoint.checkpoints(self.folder)
             if one.step == self.step
         ]
-        return manifests, [step for step in steps if self.step is None or step <= self.step]
+        averages = [
+            (one.step, _digest_of_end(one.path))
+            for one in snapshots(self.folder)
+            if self.step is None or one.step <= self.step
+        ]
+        return manifests, averages
 
     def score(self, point: dict[str, Any], progress: Progress | None) -> Point:
         """The point with its score, which is read where it is there already."""
         settings = self.settings(point)
         path = self.place(settings)
-        if (found := self._read(point, path)) is not None:
-            return found
-        evaluate_run(
-            self.folder.path,
-            self.exact(settings),
-            step=self.step,
-            metrics=[self.metric.partition("/")[0]],
-            out=path,
-            say=self.say,
-            progress=progress,
-        )
-        scored = self._read(point, path)
-        if scored is None:
-            names = ", ".join(json.loads(path.read_text(encoding="utf-8"))["scores"])
-            raise UserError(f"There is no score `{self.metric}`; there are: {names}.")
+        if self._read(point, path) is None:
+            names = [self.metric.partition("/")[0]]
+            model = self.model(settings)
+            score_model(self.folder, model, path, metrics=names, say=self.say, progress=progress)
+        if (scored := self._read(point, path)) is None:
+            there = ", ".join(json.loads(path.read_text(encoding="utf-8"))["scores"])
+            raise UserError(f"There is no score `{self.metric}`; there are: {there}.")
+        if scored.goal == "oracle" and scored.oracle is None:
+            raise UserError(
+                f"The best `{self.metric}` is the nearest to that of real held-out data, and there "
+                "are none. Give some (`holdout.data.path=…`), or choose another score."
+            )
         return scored
 
     def _read(self, point: dict[str, Any], path: Path) -> Point | None:
@@ -137,10 +152,10 @@ class Tuning:
         settings = self.settings(point)
         path = self.place(settings).with_suffix(".png")
         if not path.is_file():
-            _, model = load_with(self.folder.path, self.exact(settings), self.step, self.say)
-            info = model.sampler.info
+            model = self.model(settings)
+            info, recipe = model.sampler.info, model.recipe
             conditions = draw_conditions(
-                info, NUM_SHOWN, settings.labels, lambda: open_data(self.recipe).real
+                info, NUM_SHOWN, settings.labels, lambda: open_data(recipe).real
             )
             drawn = list(draw_all(model.sampler, NUM_SHOWN, conditions, settings))
             image = picture.draw_samples(torch.cat(drawn).numpy(), info, columns=NUM_SHOWN)
@@ -149,3 +164,10 @@ class Tuning:
             picture.save_png(image, path)
         with Image.open(path) as image:
             return image.convert("RGB")
+
+
+def _digest_of_end(path: Path) -> str:
+    """Of the last 64 kB, which differ between two trainings; files of gigabytes are not read."""
+    with path.open("rb") as file:
+        file.seek(max(path.stat().st_size - NUM_BYTES_READ, 0))
+        return hashlib.sha256(file.read()).hexdigest()

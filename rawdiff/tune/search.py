@@ -89,6 +89,7 @@ def tune(
     explicit = given.get("sample") or {}
     defaults = default_grid(folder, recipe)
     chosen = {key: defaults[key] for key in defaults if key not in explicit} | dict(grid or {})
+    chosen = dict(sorted(chosen.items(), key=lambda item: item[0] != "weights"))  # read once each
     if folder.is_export and "weights" in chosen:
         raise UserError(f"{path} is an export with one set of weights: tune its guidance alone.")
     step = _pinned_step(folder, step, say)
@@ -96,6 +97,7 @@ def tune(
     places = [dict(zip(chosen, values, strict=True)) for values in product(*chosen.values())]
     for place in places:
         tuning.settings(place)  # a mistake in the last must not show after hours
+    tuning.strip({})  # so must not what the run lacks at this step
     points: dict[Path, Point] = {}
     for number, place in enumerate(places, 1):
         key = tuning.place(tuning.settings(place))

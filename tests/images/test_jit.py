@@ -3,8 +3,10 @@
 import copy
 import json
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
+import inception_weights
 import numpy as np
 import published_jit
 import pytest
@@ -226,11 +228,38 @@ def test_an_import_samples_scores_and_trains_further(images, tmp_path) -> None:
     assert 0 < (after - before).abs().max() < 1e-2  # two small steps away
 
 
+@pytest.mark.skipif(find_spec("torch_fidelity") is None, reason="torch-fidelity is absent")
+def test_an_import_is_scored_and_tuned_against_published_statistics_without_data(
+    tmp_path, capsys
+) -> None:
+    out = bring(save(tmp_path / "c.pth", published_jit.checkpoint()), tmp_path / "jit")
+    weights, published = tmp_path / "inception.pth", tmp_path / "stats.npz"
+    inception_weights.write_random_weights(weights)
+    np.savez(published, mu=np.zeros(2048), sigma=np.eye(2048))
+    keys = [f"evaluate.evaluators.fid.{key}" for key in ("weights", "reference", "num_samples")]
+    settings = [f"{keys[0]}={weights}", f"{keys[1]}={published}", "sample.num_steps=1"]
+    command = ["eval", str(out), "--metric", "fid", *settings, f"{keys[2]}=7"]
+    assert main(command) == 0
+    shown = capsys.readouterr().out
+    assert "no real held-out data beside" in shown
+    assert "7 samples" in shown
+    assert " 0 " not in shown.replace("\n", " ").partition("meaning")[0]
+    report = json.loads((out / "scores-fid.json").read_text())
+    assert set(report["scores"]["fid"]) == {"generated"}
+    assert report["counts"]["fid"] == {"generated": 7}
+    command = ["tune", str(out), "--metric", "fid", *settings, "--num-samples", "4"]
+    assert main([*command, "--grid", "cfg_scale=1,3", "--grid", "cfg_interval=[0.1,1]"]) == 0
+    assert read_yaml(out / "tuned.yaml")["sample"]["cfg_scale"] in (1, 3)
+
+
 def test_scores_of_an_import_need_data_of_its_kind(images, tmp_path, capsys) -> None:
     path = save(tmp_path / "c.pth", published_jit.checkpoint(classes=8))
     out = bring(path, tmp_path / "jit")
     assert main(["eval", str(out)]) == 2
-    assert "Give the folder of the images as `path`" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "Give the folder of the images as `path`" in error
+    assert "is an imported model" in error
+    assert "`data.path=TRAIN holdout.data.path=HELD_OUT`" in error
     found = [f"data.path={images}/train", "data.num_classes=null"]
     assert main(["eval", str(out), *found]) == 2
     assert "class_names: 8 classes there, 7 classes now" in capsys.readouterr().err
@@ -265,6 +294,15 @@ def test_a_run_goes_out_with_its_averages(run, tmp_path) -> None:
             dict(load(back).sampler.network.state_dict()),
             dict(load(run, weights=name).sampler.network.state_dict()),
         )
+    tuned = {"sample": {"weights": "decay_0.9", "cfg_scale": 2.75}, "metric": "fid", "score": 1.0}
+    (run / "tuned.yaml").write_text(yaml.safe_dump(tuned | {"num_samples": 8, "step": 3}))
+    said: list[str] = []
+    export_model(JiTFormat(), run, tmp_path / "tuned.pth", say=said.append)
+    best, expected = read_back(tmp_path / "tuned.pth"), found["model_ema2"]
+    assert (best["args"].cfg, best["args"].ema_decay1) == (2.75, 0.9)
+    assert_same_tensors(best["model_ema1"], expected)
+    assert "tuned by fid" in said[0]
+    (run / "tuned.yaml").unlink()
     export_model(JiTFormat(), run, tmp_path / "one.pth", weights="power_0.1", say=quiet)
     one, expected = read_back(tmp_path / "one.pth"), load(run, weights="power_0.1")
     name, own = "final_layer.linear.bias", "last_layer.linear.bias"

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import signal
 from pathlib import Path
 
@@ -137,6 +138,25 @@ def test_finished_cells_are_left_alone(finished, capsys) -> None:
     assert "4 of them are finished already" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in files} == before
     assert (finished / "table.csv").read_bytes() == table
+
+
+def test_a_cell_that_was_tuned_is_sampled_and_scored_as_its_recipe_says(tmp_path) -> None:
+    recipe = write_recipe(tmp_path)
+    command = study(recipe, "--grid", "flow.loss=x,v", "--parallel", 1)
+    assert rawdiff(*command).returncode == 0
+    out = tmp_path / "out"
+    before = without_time(out)
+    cell = out / "cells" / "loss-x"
+    (cell / "tuned.yaml").write_text(
+        "{sample: {cfg_scale: 3.0, weights: model}, metric: frechet, score: 1, "
+        "num_samples: 2, step: 3}"
+    )
+    (cell / "scores.json").unlink()
+    shutil.rmtree(cell / "samples")
+    done = rawdiff(*command)
+    assert done.returncode == 0, done.stdout
+    assert without_time(out) == before
+    assert json.loads((cell / "samples" / "settings.json").read_text())["sample"]["cfg_scale"] == 1
 
 
 def test_another_recipe_in_the_same_folder_is_refused(finished, capsys) -> None:

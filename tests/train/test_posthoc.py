@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from runs import metrics, rawdiff, signal_at_step, small_recipe, start, write_arrays
+from safetensors import safe_open
 
 import rawdiff as package
 from rawdiff.cli import main
@@ -149,6 +150,10 @@ def test_a_checkpoint_stands_in_for_a_snapshot_of_its_step(run, direct, tmp_path
 def test_a_snapshot_stands_in_for_a_checkpoint_that_is_gone(run) -> None:
     found = read_weights(run, "power_0.13", 150, silent)
     assert found.step == 150
+    tracked = read_weights(run, "power_0.1", 150, silent).tensors
+    with safe_open(run.averages / "step-00000150.safetensors", framework="pt") as file:
+        assert all(torch.equal(x, file.get_tensor(f"power_0.1/{n}")) for n, x in tracked.items())
+    assert tracked.keys() == found.tensors.keys()
 
 
 def failure(capsys, *args: object) -> str:
