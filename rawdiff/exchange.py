@@ -22,6 +22,7 @@ from rawdiff.train.weights import (
     require_fit,
     write_weights,
 )
+from rawdiff.tuned import tuned_recipe
 
 
 def import_model(form: Format, path: str | Path, out: Path, *, say: Say = print) -> Path:
@@ -70,6 +71,7 @@ def export_model(
     """A run or an export as a foreign checkpoint in the new file `out`, which it returns.
 
     With `weights`, and of an export, the one set of weights stands for all that the format holds.
+    Sampling settings that were tuned are those of the file.
     Raises UserError, with nothing written, if the format cannot express the model.
     """
     folder, out = RunFolder.open(path), out.expanduser()
@@ -80,8 +82,9 @@ def export_model(
             else ("there already; give another file")
         )
         raise UserError(f"{out} is {what}.")
-    recipe = folder.recipe()
-    found = read_weights(folder, weights, step, say)
+    recipe = tuned_recipe(folder, (), say, () if weights is None else ("weights",))
+    chosen = weights if folder.is_export else weights or recipe.sample.weights
+    found = read_weights(folder, chosen, step, say)
     names: tuple[str, ...] = (found.name,)
     if weights is None and not folder.is_export:
         names = tuple(dict.fromkeys((found.name, *available_weights(recipe))))
