@@ -1,9 +1,10 @@
-# make demo   train, sample and score on handwritten digits, in minutes
-# make test   format, lint, types, import contracts, tests
+# make demo     train, sample and score on handwritten digits, in minutes
+# make figure2  the paper's toy: three predictions in 2 to 512 dimensions, in minutes
+# make test     format, lint, types, import contracts, tests
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo test clean
+.PHONY: demo figure2 test clean
 
 .venv: constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -21,6 +22,14 @@ demo: .venv
 	@echo "picture: runs/demo/samples/picture.png"
 	@echo "scores:  runs/demo/scores.json"
 	@echo "log:     runs/demo/metrics.jsonl  (tensorboard --logdir runs/demo/tensorboard)"
+
+figure2: .venv
+	$(BIN)/rawdiff study recipes/figure2.yaml --grid flow.prediction=x,eps,v \
+	  --grid data.num_dims=2,8,16,512 --metric curve/distance --parallel 2
+	@echo
+	$(BIN)/python benchmarks/figure2.py studies/figure2
+	@echo "study:  studies/figure2/picture.png"
+	@echo "table:  studies/figure2/table.md"
 
 test: .venv
 	$(BIN)/ruff format --check .

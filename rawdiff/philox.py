@@ -33,6 +33,7 @@ class Stream(IntEnum):
     WEIGHTS = 5
     SAMPLE_NOISE = 6
     SPLIT = 7
+    DATA = 8  # of datasets that make their samples
     DROPOUT = 1 << 16  # + number of the dropout layer
 
 

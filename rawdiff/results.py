@@ -25,7 +25,6 @@ from rawdiff.scoring import Scoring, choose_evaluators
 from rawdiff.train.folder import RunFolder
 
 SETTINGS_FILE = "settings.json"
-MAX_SHOWN = 100  # samples in the picture of a set
 
 
 def sample_run(
@@ -56,7 +55,7 @@ def sample_run(
         part = slice(done, done + len(batch))
         labels = conditions[part].label
         _write(writer, batch, target, info, done, None if labels is None else labels.tolist())
-        shown += [batch[: max(MAX_SHOWN - done, 0)]]
+        shown += [batch[: max(writer.num_drawn - done, 0)]]
         done = part.stop
         if progress:
             progress(done, settings.num_samples)

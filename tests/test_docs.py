@@ -5,8 +5,11 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
 from rawdiff.data.dataset import collate
+from rawdiff.grid import PatchGrid
+from rawdiff.model.network import Interface
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -24,7 +27,12 @@ def test_the_page_on_extending_is_a_package_that_works(tmp_path, monkeypatch) ->
     dataset = shown.Chirps(num_samples=4)
     batch = collate([dataset[i] for i in range(4)], range(4))
     assert batch.x.shape == (4, *dataset.info.shape)
-    assert shown.SoundAdapter().patchify(batch.x).shape == (4, 32, 128)
+    patches = shown.SoundAdapter().patchify(batch.x)
+    assert patches.shape == (4, 32, 128)
+    grid = PatchGrid(shown.SoundAdapter().axes(dataset.info.shape, {}))
+    network = shown.PerceptronSettings(width=8).build(Interface(patch_dim=128), grid)
+    network.initialize(0)
+    assert network(patches, torch.rand(4)).shape == patches.shape
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from PIL import Image
 
@@ -14,7 +15,12 @@ from rawdiff.settings import Settings
 
 
 class Writer(Settings, ABC):
-    """Fields are the keys that a recipe may write under `sample.writer:`."""
+    """Fields are the keys that a recipe may write under `sample.writer:`.
+
+    `num_drawn` of the samples of a set, the first ones, are drawn.
+    """
+
+    num_drawn: ClassVar[int] = 100
 
     @abstractmethod
     def write(

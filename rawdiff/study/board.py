@@ -10,14 +10,17 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from rawdiff.assemble import make_writer
 from rawdiff.conditions import real_batch, spread
 from rawdiff.data.dataset import Array
+from rawdiff.data.writer import Writer
 from rawdiff.evaluate.report import GENERATED, ORACLE
 from rawdiff.picture import MARGIN, draw_board, draw_samples, save_png
 from rawdiff.study.cells import Cell, short_names, shown
 from rawdiff.study.plan import Planned
-from rawdiff.study.stages import NUM_SHOWN, Result, is_previewed, preview_folder
+from rawdiff.study.stages import NUM_SHOWN, Result, is_previewed, is_sampled, preview_folder
 from rawdiff.study.table import Outcome, number, score_of
+from rawdiff.train.folder import RunFolder
 
 Tile = tuple[str, Image.Image | str]
 
@@ -40,7 +43,8 @@ class Board:
         for one in self.planned:
             if id(one.data) not in found:
                 held_out = one.data.real
-                batch = real_batch(held_out, spread(NUM_SHOWN, len(held_out)))
+                num = _writer(one).num_drawn if _draws_itself(one) else NUM_SHOWN
+                batch = real_batch(held_out, spread(num, len(held_out)))
                 found[id(one.data)] = batch.x.float().numpy()
         return found
 
@@ -74,6 +78,8 @@ class Board:
             line += f" (real {number(scores[ORACLE])})"
         state = result.status.partition(":")[0]
         title = f"{_values(one.cell)}\n{line or state}"
+        if _draws_itself(one) and is_sampled(one.cell):
+            return title, _fitting(Image.open(RunFolder(one.cell.run).samples / "picture.png"))
         if not is_previewed(one.cell):
             return title, state
         return title, self._samples(one, read_preview(one.cell))
@@ -91,11 +97,25 @@ class Board:
 
     def _samples(self, one: Planned, samples: Array) -> Image.Image:
         info = one.data.train.info
+        if _draws_itself(one):
+            return _fitting(_writer(one).draw(samples, info=info))
         like = self._real[id(one.data)]
         image = draw_samples(samples, info, columns=COLUMNS, like=like, legend=False)
-        image = image.crop((MARGIN, MARGIN, image.width - MARGIN, image.height - MARGIN))
-        image.thumbnail((MAX_TILE, MAX_TILE))
-        return image
+        return _fitting(image.crop((MARGIN, MARGIN, image.width - MARGIN, image.height - MARGIN)))
+
+
+def _writer(one: Planned) -> Writer:
+    return make_writer(one.cell.recipe, one.data.train.info)
+
+
+def _draws_itself(one: Planned) -> bool:
+    """Whether the field has a picture of its own, which is then the cell's tile."""
+    return type(_writer(one)).draw is not Writer.draw
+
+
+def _fitting(image: Image.Image) -> Image.Image:
+    image.thumbnail((MAX_TILE, MAX_TILE))
+    return image
 
 
 def read_preview(cell: Cell) -> Array:
