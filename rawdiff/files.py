@@ -63,6 +63,6 @@ def locked(folder: Path) -> Iterator[None]:
         except BlockingIOError as error:
             raise UserError(
                 f"Another process works in {folder}. Wait for it or stop it, or choose another "
-                "`run_dir`."
+                "folder."
             ) from error
         yield

@@ -100,10 +100,14 @@ def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in over.items():
         old = merged.get(key)
+        if key in PLUGIN_SECTIONS and isinstance(old, str):
+            old = {"name": old}  # as `build_plugin` reads it
         if isinstance(old, dict) and isinstance(value, dict):
-            if key == "model" and value.get("size") is not None:
+            default = DEFAULT_NAMES.get(key)
+            before = old.get("name", default)
+            if key == "model" and before == default and value.get("size") is not None:
                 old = {name: item for name, item in old.items() if name not in SIZES["H"]}
-            other = "name" in value and value["name"] != old.get("name", DEFAULT_NAMES.get(key))
+            other = "name" in value and value["name"] != before
             merged[key] = value if other else merge(old, value)
         else:
             merged[key] = value

@@ -2,14 +2,21 @@
 
 import importlib
 import re
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from runs import checkpoint_tensors, small_recipe, write_arrays
 
+from rawdiff import plugins
+from rawdiff.cli import main
 from rawdiff.data.dataset import collate
 from rawdiff.grid import PatchGrid
 from rawdiff.model.network import Interface
+from rawdiff.run import load
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -33,6 +40,49 @@ def test_the_page_on_extending_is_a_package_that_works(tmp_path, monkeypatch) ->
     network = shown.PerceptronSettings(width=8).build(Interface(patch_dim=128), grid)
     network.initialize(0)
     assert network(patches, torch.rand(4)).shape == patches.shape
+
+
+@pytest.fixture
+def stranger(tmp_path, monkeypatch) -> Iterator[None]:
+    """The network of the page, in a package that was installed beside rawdiff."""
+    site = tmp_path / "site"
+    (site / "theirs-1.0.dist-info").mkdir(parents=True)
+    (site / "theirs-1.0.dist-info" / "METADATA").write_text("Name: theirs\nVersion: 1.0\n")
+    (site / "theirs-1.0.dist-info" / "entry_points.txt").write_text(
+        "[rawdiff.networks]\nperceptron = network_of_a_stranger:PerceptronSettings\n"
+    )
+    block = next(b for b in _blocks(ROOT / "docs" / "extending.md", "python") if "(Network)" in b)
+    (site / "network_of_a_stranger.py").write_text(block)
+    monkeypatch.syspath_prepend(site)
+    plugins._entry_points.cache_clear()
+    yield
+    plugins._entry_points.cache_clear()
+    sys.modules.pop("network_of_a_stranger")
+
+
+@pytest.mark.usefixtures("stranger")
+def test_a_network_of_a_stranger_trains_continues_samples_scores_and_goes_out(
+    tmp_path, capsys
+) -> None:
+    random = np.random.default_rng(0)
+    x = random.normal(size=(40, 1, 8)).astype(np.float32)
+    x[::3, :, 5] = np.nan
+    data = write_arrays(tmp_path, x=x, labels=random.integers(0, 3, 40))
+    recipe = small_recipe(tmp_path, data, [2], holdout={"fraction": 0.25}, model="perceptron")
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    keys = ["model.width=5", "train.micro_batch_size=4"]
+    for run, num_steps in ((whole, 6), (parts, 2), (parts, 6)):
+        end = [f"run_dir={run}", f"train.num_steps={num_steps}"]
+        assert main(["train", str(recipe), *keys, *end]) == 0
+    expected, found = (checkpoint_tensors(run, 6) for run in (whole, parts))
+    assert expected["model.up.weight"].shape == (5, 9)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert main(["train", str(recipe), "model.width=6", f"run_dir={parts}"]) == 2
+    assert "model.width: 5 there, 6 now" in capsys.readouterr().err
+    for command in (["check", recipe], ["sample", whole], ["eval", whole]):
+        assert main([str(part) for part in command]) == 0
+    assert main(["export", str(whole), str(tmp_path / "out")]) == 0
+    assert torch.equal(load(tmp_path / "out").sample(2, label=1), load(whole).sample(2, label=1))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -13,6 +13,7 @@ from rawdiff.recipe import Recipe
 from rawdiff.recipe_file import (
     built_in_recipes,
     load_recipe,
+    merge,
     read_recipe,
     recipe_folder,
     recipe_schema,
@@ -133,6 +134,20 @@ def test_a_size_decides_over_what_was_inherited(recipe) -> None:
     ):
         assert (loaded.model.width, loaded.model.depth, loaded.model.heads) == (768, 12, 12)
     assert load_recipe(child, ["model.size=B", "model.depth=6"]).model.depth == 6
+
+
+def test_a_section_may_begin_as_a_bare_name() -> None:
+    assert merge({"model": "mlp"}, {"model": {"width": 3}}) == {
+        "model": {"name": "mlp", "width": 3}
+    }
+    assert merge({"adapter": "grid"}, {"adapter": {"name": "images"}}) == {
+        "adapter": {"name": "images"}
+    }
+
+
+def test_a_size_of_another_network_decides_over_nothing() -> None:
+    own = {"name": "mine", "width": 8, "size": 1}
+    assert merge({"model": own}, {"model": {"size": 2}}) == {"model": own | {"size": 2}}
 
 
 def test_a_key_that_is_given_twice_is_refused(tmp_path) -> None:

@@ -10,6 +10,7 @@ from rawdiff.conditions import Conditions
 from rawdiff.data.dataset import Batch, DataInfo
 from rawdiff.data.patcher import Patcher
 from rawdiff.data.statistics import Moments, Statistics, measure
+from rawdiff.flow.precondition import coefficients
 from rawdiff.flow.prediction import VIEWS, expand
 from rawdiff.flow.settings import FlowSettings
 from rawdiff.grid import PatchGrid
@@ -77,6 +78,26 @@ def test_predict_turns_every_prediction_into_x() -> None:
         found = sampler(exact_network(flow), flow).predict(z, t, Conditions())
         assert torch.allclose(found, expected, atol=1e-5), prediction
     assert VIEWS.keys() == {"x", "eps", "v"}
+
+
+@pytest.mark.parametrize("name", ["linear", "edm"])
+def test_a_preconditioned_network_is_read_as_it_was_trained(name) -> None:
+    plain, flow = FlowSettings(), FlowSettings(precondition=name)
+    exact = exact_network(plain)
+
+    def network(z: Tensor, t: Tensor, label, **known) -> Tensor:
+        c_skip, c_out = (expand(c, z) for c in coefficients(t, flow))
+        return (exact(z, t, label) - c_skip * z) / c_out
+
+    z, t = torch.randn(3, 1, 4), torch.tensor([0.2, 0.5, 0.8])
+    expected = sampler(exact).predict(z, t, Conditions())
+    assert torch.allclose(sampler(network, flow).predict(z, t, Conditions()), expected, atol=1e-5)
+    settings = SampleSettings(num_steps=5)
+    drawn = [
+        m.draw(torch.arange(8), Conditions(), settings)
+        for m in (sampler(exact), sampler(network, flow))
+    ]
+    assert torch.allclose(*drawn, atol=1e-4)
 
 
 class Spy:

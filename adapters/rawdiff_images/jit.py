@@ -103,11 +103,12 @@ class JiTFormat(Format):
 
     def write(self, path: Path, model: Outgoing) -> None:
         layout = _layout_of(model)
-        averages = [name for name in model.names if name != "model"] or [model.names[0]]
+        first = model.names[0]  # the published sampler uses model_ema1
+        others = [name for name in model.names if name != "model"] or [first]
         chosen = {
-            "model": "model" if "model" in model.names else model.names[0],
-            "model_ema1": averages[0],
-            "model_ema2": averages[-1],
+            "model": "model" if "model" in model.names else first,
+            "model_ema1": first,
+            "model_ema2": others[-1],
         }
         own = {name: model.read(name) for name in dict.fromkeys(chosen.values())}
         for name, tensors in own.items():
@@ -117,7 +118,7 @@ class JiTFormat(Format):
         published = {name: layout.to_published(tensors) for name, tensors in own.items()}
         checkpoint = {key: published[name] for key, name in chosen.items()} | {
             "epoch": model.num_epochs,
-            "args": to_namespace(layout, model.recipe, (averages[0], averages[-1])),
+            "args": to_namespace(layout, model.recipe, (first, others[-1])),
         }
         with atomic(path) as file:
             torch.save(checkpoint, file)

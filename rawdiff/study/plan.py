@@ -20,6 +20,7 @@ from rawdiff.data.statistics import fixed
 from rawdiff.errors import UserError
 from rawdiff.plugins import plugins
 from rawdiff.recipe import Recipe
+from rawdiff.scoring import choose_evaluators
 from rawdiff.study.cells import Cell, GridKey
 from rawdiff.train import checkpoint
 from rawdiff.train.folder import RunFolder
@@ -77,9 +78,14 @@ def _look_at(cell: Cell, opened: dict[str, Data]) -> Planned:
 
 
 def _require_metric(recipe: Recipe, metric: str | None) -> None:
-    names = recipe.evaluate.evaluators or [plugin.name for plugin in plugins("evaluators")]
-    if metric is not None and metric.partition("/")[0] not in names:
-        raise UserError(f"`--metric {metric}` is not scored; there are: {', '.join(names)}.")
+    """UserError unless the evaluator of that score runs."""
+    names = list(choose_evaluators(recipe))
+    name = (metric or names[0]).partition("/")[0]
+    if name in names:
+        return
+    exists = name in (plugin.name for plugin in plugins("evaluators"))
+    cure = f" To have it, add `evaluate.evaluators.{name}={{}}` to the command." if exists else ""
+    raise UserError(f"`--metric {metric}` is not scored; there are: {', '.join(names)}.{cure}")
 
 
 def _require_continues(planned: Planned) -> None:

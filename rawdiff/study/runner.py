@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -70,7 +70,8 @@ class Runner:
     _free: queue.SimpleQueue[Environment] = field(default_factory=queue.SimpleQueue)
     _running: set[subprocess.Popen[bytes]] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _stopping: bool = False
+    _stop: StopSignal = field(default_factory=StopSignal)
+    _broken: bool = False
 
     def run(
         self,
@@ -82,23 +83,39 @@ class Runner:
         """Run all cells; `begins` and `ended` are called for each, one call at a time.
 
         A cell that is stopped does not end. Returns the name of the signal that stopped all, or
-        None. A stop is handed on to the cells, whose training then leaves a checkpoint.
+        None. A stop is handed on to the cells, whose training then leaves a checkpoint; so is an
+        exception of `begins` or `ended`, which is raised when they have stopped.
         """
         for place in self.places:
             self._free.put(place)
-        with StopSignal() as stop, ThreadPoolExecutor(len(self.places)) as pool:
+        with self._stop, ThreadPoolExecutor(len(self.places)) as pool:
             left = {pool.submit(self._cell, cell, begins, ended) for cell in cells}
-            while left:
-                done, left = wait(left, timeout=0.2, return_when=FIRST_COMPLETED)
-                for future in done:
-                    future.result()  # raises what could not be told
-                if stop and not self._stopping:
-                    self._stop()
-        return stop.received
+            try:
+                self._wait(left)
+            except BaseException:  # what could not be told, or a second Ctrl-C
+                self._broken = True
+                self._hand_on()
+                raise
+        return self._stop.received
 
-    def _stop(self) -> None:
+    def _wait(self, left: set[Future[None]]) -> None:
+        """Until all cells ended; raises what `begins` or `ended` raised."""
+        handed_on = False
+        while left:
+            done, left = wait(left, timeout=0.2, return_when=FIRST_COMPLETED)
+            for future in done:
+                future.result()
+            if self._stop and not handed_on:
+                self._hand_on()
+                handed_on = True
+
+    @property
+    def _stopping(self) -> bool:
+        """True from the signal on: Ctrl-C ends commands before anything is handed on to them."""
+        return bool(self._stop) or self._broken
+
+    def _hand_on(self) -> None:
         with self._lock:
-            self._stopping = True
             for process in self._running:
                 process.send_signal(signal.SIGTERM)
 

@@ -13,7 +13,7 @@ from rawdiff.results import SETTINGS_FILE
 from rawdiff.study.cells import Cell
 from rawdiff.train import checkpoint
 from rawdiff.train.folder import RunFolder
-from rawdiff.tuned import explicit
+from rawdiff.tuned import read_tuned
 
 Scores: TypeAlias = dict[str, dict[str, float]]
 
@@ -95,9 +95,12 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _own(cell: Cell) -> list[str]:
-    """The sampling settings of its recipe, which count even where that run was tuned."""
-    return explicit(cell.recipe.sample)
+def _as_recipe_says(cell: Cell) -> list[str]:
+    """Overrides for keys that `rawdiff tune` set in the run: cells are compared as they were asked
+    for."""
+    tuned = read_tuned(RunFolder(cell.run))
+    sample = cell.recipe.plain()["sample"]
+    return [] if tuned is None else [f"sample.{k}={json.dumps(sample[k])}" for k in tuned.sample]
 
 
 STAGES = (
@@ -105,14 +108,14 @@ STAGES = (
     Stage(
         "preview",
         lambda cell: [
-            *("sample", str(cell.run), *_own(cell)),
+            *("sample", str(cell.run), *_as_recipe_says(cell)),
             *(f"sample.num_samples={NUM_SHOWN}", "sample.writer=arrays"),
             *("--out", str(preview_folder(cell))),
         ],
         is_previewed,
     ),
-    Stage("sample", lambda cell: ["sample", str(cell.run), *_own(cell)], is_sampled),
-    Stage("eval", lambda cell: ["eval", str(cell.run), *_own(cell)], is_scored),
+    Stage("sample", lambda cell: ["sample", str(cell.run), *_as_recipe_says(cell)], is_sampled),
+    Stage("eval", lambda cell: ["eval", str(cell.run), *_as_recipe_says(cell)], is_scored),
 )
 
 

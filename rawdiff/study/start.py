@@ -17,7 +17,7 @@ from rawdiff.study.cells import Cell, GridKey, make_cells, parse_grid
 from rawdiff.study.plan import Planned, look, remarks
 from rawdiff.study.runner import Ending, Environment, Runner, places
 from rawdiff.study.stages import is_finished, read_result
-from rawdiff.study.table import Outcome, score_text, write_tables
+from rawdiff.study.table import Outcome, number, score_text, write_tables
 
 Say = Callable[[str], None]
 
@@ -162,10 +162,12 @@ class _Progress:
         if ending.failure is not None:
             self.say(f"{took}: failed. {ending.failure}")
         else:
-            metric, oracle = outcome.metric, ""
-            if metric is not None and (real := outcome.oracle(metric, [result])) is not None:
-                oracle = f" (real held-out {real:.4g})"
-            self.say(f"{took}: {metric} {score_text(result, metric)}{oracle}{self._time_left()}")
+            metric, score = outcome.metric, "finished"
+            if metric is not None:
+                score = f"{metric} {score_text(result, metric)}"
+                if (real := outcome.oracle(metric, [result])) is not None:
+                    score += f" (real held-out {number(real)})"
+            self.say(f"{took}: {score}{self._time_left()}")
 
     def _time_left(self) -> str:
         """At the mean time of the cells that ended in this call."""

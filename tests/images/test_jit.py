@@ -25,7 +25,9 @@ from rawdiff.exchange import export_model, import_model
 from rawdiff.model.settings import SIZES
 from rawdiff.recipe_file import built_in_recipes, load_recipe, parse_recipe, read_yaml
 from rawdiff.run import load
+from rawdiff.train.folder import RunFolder
 from rawdiff.train.start import train
+from rawdiff.tuned import Tuned, write_tuned
 
 PUBLISHED = [n for n in built_in_recipes() if re.fullmatch(r"imagenet_jit_[blhg]\d\d", n)]
 
@@ -308,3 +310,15 @@ def test_a_run_goes_out_with_its_averages(run, tmp_path) -> None:
     name, own = "final_layer.linear.bias", "last_layer.linear.bias"
     for key in ("model", "model_ema1", "model_ema2"):
         assert torch.equal(one[key][PREFIX + name], expected.sampler.network.state_dict()[own])
+
+
+def test_a_tuned_run_goes_out_as_it_samples(run, tmp_path) -> None:
+    tuned = {"weights": "decay_0.9", "cfg_scale": 2.5}
+    write_tuned(
+        RunFolder(run), Tuned(sample=tuned, metric="frechet", score=1, num_samples=2, step=3)
+    )
+    export_model(JiTFormat(), run, tmp_path / "tuned.pth", say=quiet)
+    assert read_back(tmp_path / "tuned.pth")["args"].cfg == 2.5
+    back = load(bring(tmp_path / "tuned.pth", tmp_path / "back"))
+    z_t, label = torch.randn(2, *back.shape), [0, 1]
+    assert torch.equal(back.predict(z_t, 0.5, label), load(run).predict(z_t, 0.5, label))

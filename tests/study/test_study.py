@@ -4,6 +4,8 @@ import csv
 import json
 import shutil
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +17,11 @@ from runs import metrics, rawdiff, signal_at_step, small_recipe, start, write_ar
 from rawdiff.cli import main
 from rawdiff.data.loading import run_batches
 from rawdiff.study.cells import make_cells, parse_grid
-from rawdiff.study.runner import places
+from rawdiff.study.runner import Runner, places
+from rawdiff.study.stages import STAGES
 from rawdiff.study.start import plan_study
+from rawdiff.train.start import train
+from rawdiff.tuned import Tuned, write_tuned
 
 TIMING = {"samples_per_second", "model_flops", "data_share", "seconds_left"}
 SECONDS = "training seconds"
@@ -53,14 +58,33 @@ def without_time(out: Path) -> list[dict[str, str]]:
     return [{key: value for key, value in row.items() if key != SECONDS} for row in rows(out)]
 
 
+def command_at_once(
+    runner: Runner, arguments: list[str], place: object, log: Path
+) -> tuple[int, int]:
+    """`Runner._command` without the seconds that a process takes to start."""
+    with log.open("a") as file:
+        print("$ rawdiff", *arguments, file=file, flush=True)
+        begin = file.tell()
+        with redirect_stdout(file), redirect_stderr(file):
+            return main(arguments), begin
+
+
+@contextmanager
+def at_once() -> Iterator[None]:
+    """Cells are run by this very process, one at a time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Runner, "_command", command_at_once)
+        patch.setattr("rawdiff.train.loop.StopSignal", nullcontext)  # threads have no signals
+        yield
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Path:
     """Two cells that differ in how they are sampled and in nothing else, two in the loss."""
     recipe = write_recipe(tmp_path_factory.mktemp("finished"))
     grid = ["--grid", "flow.loss=x,v", "--grid", "sample.num_steps=1,2"]
-    done = rawdiff(*study(recipe, *grid, "--parallel", 2))
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "trains the same weights again" in done.stdout
+    with at_once():
+        assert main([str(a) for a in study(recipe, *grid)]) == 0
     return recipe.parent / "out"
 
 
@@ -135,7 +159,9 @@ def test_finished_cells_are_left_alone(finished, capsys) -> None:
     recipe = finished.parent / "recipe.yaml"
     grid = ["--grid", "flow.loss=x,v", "--grid", "sample.num_steps=1,2"]
     assert main([str(a) for a in study(recipe, *grid)]) == 0
-    assert "4 of them are finished already" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "4 of them are finished already" in output
+    assert "`sample.num_steps` changes nothing in training" in output
     assert {path: path.stat().st_mtime_ns for path in files} == before
     assert (finished / "table.csv").read_bytes() == table
 
@@ -170,7 +196,8 @@ def test_another_recipe_in_the_same_folder_is_refused(finished, capsys) -> None:
     assert "at step 3 already" in capsys.readouterr().err
 
 
-def test_a_killed_study_goes_on_and_does_nothing_twice(tmp_path) -> None:
+def test_a_killed_study_goes_on_and_does_nothing_twice(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as in this process
     recipe = write_recipe(tmp_path, train={"num_steps": 30})
     grid = ["--grid", "flow.prediction=x,v"]
     out, whole = tmp_path / "out", tmp_path / "whole"
@@ -182,8 +209,8 @@ def test_a_killed_study_goes_on_and_does_nothing_twice(tmp_path) -> None:
     assert before
     assert not (second / "scores.json").exists()
     assert [row["status"] for row in rows(out)] == ["finished", "not begun", ""]
-    done = rawdiff(*study(recipe, *grid))
-    assert done.returncode == 0, done.stdout + done.stderr
+    with at_once():
+        assert main([str(a) for a in study(recipe, *grid)]) == 0
     assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in first} == before
     commands = {
         name: (out / "cells" / f"prediction-{name}.log").read_text().count("$ rawdiff train")
@@ -191,8 +218,8 @@ def test_a_killed_study_goes_on_and_does_nothing_twice(tmp_path) -> None:
     }
     assert commands == {"x": 1, "v": 2}
     assert "Continues" in (out / "cells" / "prediction-v.log").read_text()
-    done = rawdiff("study", recipe, "--out", whole, *grid)
-    assert done.returncode == 0, done.stdout + done.stderr
+    with at_once():
+        assert main(["study", str(recipe), "--out", str(whole), *grid]) == 0
     assert without_time(out) == without_time(whole)
 
 
@@ -207,6 +234,42 @@ def test_a_study_that_is_asked_to_stop_leaves_a_checkpoint_of_what_it_trains(tmp
     assert "prediction=v" not in output.partition("begins")[2]
     step = metrics(run)[-1]["step"]
     assert [path.name for path in (run / "checkpoints").iterdir()] == [f"step-{step:08d}"]
+
+
+@pytest.mark.parametrize("way", ["signal", "exception"])
+def test_after_a_stop_no_cell_begins_and_none_is_called_failed(tmp_path, monkeypatch, way) -> None:
+    cells = make_cells(write_recipe(tmp_path), parse_grid(["seed=1,2,3"]), [], tmp_path)
+    (tmp_path / "cells").mkdir()
+    runner, begun, ended = Runner([{}]), [], []
+
+    def command(*args: object) -> tuple[int, int]:
+        if way == "signal":  # a terminal sends Ctrl-C to the command, too
+            runner._stop.received = "SIGINT"
+        return -signal.SIGINT, 0
+
+    def end(ending: object) -> None:
+        ended.append(ending)
+        raise RuntimeError("no picture")
+
+    monkeypatch.setattr(Runner, "_command", command)
+    if way == "signal":
+        assert runner.run(cells, begins=begun.append, ended=end) == "SIGINT"
+        assert ended == []
+    else:
+        with pytest.raises(RuntimeError, match="no picture"):
+            runner.run(cells, begins=begun.append, ended=end)
+        assert len(ended) < len(cells)
+    assert len(begun) < len(cells)
+
+
+def test_what_was_tuned_in_a_cell_does_not_change_its_scores(tmp_path) -> None:
+    (cell,) = make_cells(write_recipe(tmp_path), parse_grid(["seed=1"]), [], tmp_path)
+    folder = train(cell.recipe)
+    tuned = {"num_steps": 1, "weights": "decay_0.9"}
+    write_tuned(folder, Tuned(sample=tuned, metric="frechet", score=1, num_samples=2, step=3))
+    for stage in STAGES[1:]:
+        assert main(stage.arguments(cell)) == 0
+        assert stage.is_done(cell)
 
 
 def test_each_cell_has_a_gpu_or_its_share_of_the_processor(tmp_path, monkeypatch) -> None:
@@ -226,10 +289,10 @@ def test_each_cell_has_a_gpu_or_its_share_of_the_processor(tmp_path, monkeypatch
     assert places(on_cpu, None) == [{}]
 
 
-def test_a_cell_that_fails_is_recorded_and_the_others_go_on(tmp_path) -> None:
+def test_a_cell_that_fails_is_recorded_and_the_others_go_on(tmp_path, capsys) -> None:
     recipe = write_recipe(tmp_path)
     grid = ["--grid", "train.learning_rate=1e30,1e-3", "train.clip_norm=null"]
-    done = rawdiff(*study(recipe, *grid))
+    done = rawdiff(*study(recipe, *grid, "--parallel", 2))
     assert done.returncode == 0, done.stdout + done.stderr
     bad, good, _ = rows(tmp_path / "out")
     assert bad["status"].startswith("failed: train: The loss or its gradient is no longer finite")
@@ -237,19 +300,19 @@ def test_a_cell_that_fails_is_recorded_and_the_others_go_on(tmp_path) -> None:
     assert good["status"] == "finished"
     assert float(good["wasserstein"]) > 0
     assert "| failed: train: The loss" in (tmp_path / "out" / "table.md").read_text()
-    strict = rawdiff(*study(recipe, *grid, "--strict"))
-    assert strict.returncode == 2
-    assert "1 of the cells failed. train.learning_rate=1e30" in strict.stderr
+    with at_once():
+        assert main([str(a) for a in study(recipe, *grid, "--strict")]) == 2
+    assert "1 of the cells failed. train.learning_rate=1e30" in capsys.readouterr().err
 
 
-def test_cells_may_differ_in_shape_and_one_or_three_keys_make_a_table(tmp_path) -> None:
+def test_cells_may_differ_in_shape_and_one_or_three_keys_make_a_table(tmp_path, capsys) -> None:
     recipe = write_recipe(tmp_path, train={"num_steps": 1})
     np.savez(tmp_path / "fine.npz", x=np.zeros((40, 1, 16), np.float32), labels=np.arange(40) % 3)
     grid = ["--grid", f"data.path={tmp_path / 'data.npz'},{tmp_path / 'fine.npz'}"]
     more = ["--grid", "model.depth=2", "--grid", "adapter.patch_size=[4]"]
-    done = rawdiff(*study(recipe, *grid, *more, "--metric", "frechet"))
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "they do not have the same budget" in done.stdout
+    with at_once():
+        assert main([str(a) for a in study(recipe, *grid, *more, "--metric", "frechet")]) == 0
+    assert "they do not have the same budget" in capsys.readouterr().out
     coarse, fine, oracle = rows(tmp_path / "out")
     assert coarse["wasserstein, real held-out"] != fine["wasserstein, real held-out"]
     assert oracle["wasserstein"] == ""  # there is none for both
@@ -259,10 +322,10 @@ def test_cells_may_differ_in_shape_and_one_or_three_keys_make_a_table(tmp_path) 
         for path in sorted((tmp_path / "out" / "cells").glob("*/"))
     ]
     assert sorted(shapes) == [(4, 1, 8), (4, 1, 16)]
-    one = rawdiff(*study(recipe, *grid, "--check"))
-    assert one.returncode == 0
-    assert "2 cells" in one.stdout
-    assert not list((tmp_path / "out" / "cells").glob("path-*[!_]4*.yaml"))
+    cells = set((tmp_path / "out" / "cells").iterdir())
+    assert main([str(a) for a in study(recipe, *grid, "--check")]) == 0
+    assert "2 cells" in capsys.readouterr().out
+    assert set((tmp_path / "out" / "cells").iterdir()) == cells  # nothing of the new grid
 
 
 @pytest.mark.parametrize(
@@ -270,7 +333,8 @@ def test_cells_may_differ_in_shape_and_one_or_three_keys_make_a_table(tmp_path) 
     [
         (["--grid", "adapter.patch_size=[2],[2,2]"], "The cell adapter.patch_size=[2,2]"),
         (["--grid", "model.heads=2,5"], "model.heads=5"),
-        (["--grid", "flow.loss=x", "--metric", "fid"], "there are: frechet, wasserstein"),
+        (["--grid", "flow.loss=x", "--metric", "fid"], "add `evaluate.evaluators.fid={}`"),
+        (["--grid", "flow.loss=x", "--metric", "fid", "evaluate.evaluators=null"], "not scored"),
         (["--grid", "flow.loss=x", "--parallel", "0"], "give 1 or more"),
         (["--grid", "flow.loss=x", "holdout=null"], "holds none out"),
         (["--grid", "flow.loss=x", "data.path=nowhere.npz"], "nowhere.npz"),
