@@ -48,10 +48,11 @@ def require_new_folder(path: Path) -> None:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[int]:
     """Hold a folder for this process alone; the lock goes with the process, however it ends.
 
-    Raises UserError if another process holds it.
+    Yields the descriptor of the lock: a process that inherits it holds the folder, too, also when
+    this one is killed. Raises UserError if another process holds it.
     """
     try:
         file = (folder / ".lock").open("w")
@@ -65,4 +66,4 @@ def locked(folder: Path) -> Iterator[None]:
                 f"Another process works in {folder}. Wait for it or stop it, or choose another "
                 "folder."
             ) from error
-        yield
+        yield file.fileno()

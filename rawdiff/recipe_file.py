@@ -236,13 +236,17 @@ def explain(
 def _problems(
     error: ValidationError, root: type[BaseModel], prefix: tuple[str, ...]
 ) -> Iterator[str]:
+    wrong: dict[str, list[str]] = {}  # a key of several types has a problem for each of them
     for detail in error.errors():
         location = detail["loc"]
+        if detail["type"] not in ("extra_forbidden", "missing"):
+            location = _without_types(location, root)
         key = ".".join(str(part) for part in (*prefix, *location)) or "recipe"
         if detail["type"] == "extra_forbidden":
             known = _fields(root, location[:-1])
             near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.4)
-            hint = f"did you mean `{near[0]}`?" if near else f"there are: {', '.join(known)}."
+            there = f"there are: {', '.join(known)}." if known else "there are none."
+            hint = f"did you mean `{near[0]}`?" if near else there
             yield f"`{key}` is not a key; {hint}"
         elif detail["type"] == "missing":
             yield f"`{key}` is missing."
@@ -250,7 +254,17 @@ def _problems(
             message = PLAIN_WORDS.get(detail["type"], detail["msg"].removeprefix("Value error, "))
             found = detail.get("input")
             seen = "" if isinstance(found, dict | BaseModel) else f" (found {found!r:.60})"
-            yield f"`{key}`: {message}{seen}"
+            wrong.setdefault(f"`{key}`: {{}}{seen}", []).append(message)
+    yield from (text.replace("{}", ", or ".join(found)) for text, found in wrong.items())
+
+
+def _without_types(location: tuple[int | str, ...], root: type[BaseModel]) -> tuple[int | str, ...]:
+    """A place without the names that pydantic adds for the types of a union."""
+    kept: tuple[int | str, ...] = ()
+    for part in location:
+        if isinstance(part, int) or part in _fields(root, kept):
+            kept = (*kept, part)
+    return kept
 
 
 def _fields(root: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:

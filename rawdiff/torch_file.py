@@ -23,9 +23,10 @@ def read_torch_file(path: Path, allowed: Sequence[type] = ()) -> Any:
     Raises UserError, and runs nothing of it, if it holds anything else, is damaged, or is none of
     torch's files.
     """
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; give the file in it, such as checkpoint-last.pth.")
     if not path.is_file():
-        what = "is a folder; give the file in it" if path.is_dir() else "is not there"
-        raise UserError(f"{path} {what}, such as checkpoint-last.pth.")
+        raise UserError(f"There is no file {path}; give a checkpoint, such as checkpoint-last.pth.")
     with path.open("rb") as file:
         start = file.read(len(ZIP))
     if start != ZIP and not start.startswith(PICKLE):

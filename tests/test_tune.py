@@ -114,8 +114,11 @@ def test_the_best_is_found_whichever_way_a_score_goes(run, monkeypatch, goal, si
 def test_nothing_is_scored_twice_and_idle_guidance_once(run, monkeypatch) -> None:
     asked = pretend(monkeypatch, distance)
     grid = GRID | {"cfg_interval": [[0.1, 1], [0, 1]]}
-    tune(run.path, grid=grid, say=silent)
+    told: list[str] = []
+    tune(run.path, grid=grid, say=told.append)
     assert len(asked) == 2 * (1 + 2 * 2)  # at a scale of 1 the interval does nothing
+    counted = [text.split()[0] for text in told if "cfg_scale=" in text]
+    assert counted == [f"{number}/10" for number in range(1, 11)]
     assert {one["step"] for one in asked} == {20}
     tune(run.path, grid=grid, say=silent)
     assert len(asked) == 10
@@ -192,7 +195,9 @@ def test_grid_keys_are_those_of_sampling() -> None:
     for text, message in (
         ("cfg_scal=1", "did you mean `cfg_scale`"),
         ("cfg_scale=", "has no values"),
-        ("cfg_scale=[1", "not YAML separated by commas"),
+        ("num_samples=10,20", "`--num-samples`"),
+        ("writer=png,arrays", "decides nothing of a score"),
+        ("cfg_scale=[1", "are not YAML"),
     ):
         with pytest.raises(UserError, match=message):
             parse_grid([text])
@@ -220,7 +225,8 @@ def test_mistakes_show_before_anything_is_scored(run, monkeypatch, tmp_path) -> 
     with pytest.raises(UserError, match="no score `spectrum/k`; there are: frechet"):
         tune(run.path, grid=GRID, metric="spectrum/k", say=silent)
     with pytest.raises(UserError, match="Did you mean `frechet`"):
-        tune(run.path, grid=GRID, metric="freche", num_samples=5, say=silent)
+        tune(run.path, grid=GRID, metric="freche", say=silent)
+    assert len(asked) == 1
 
 
 @pytest.fixture

@@ -64,9 +64,14 @@ def _gpus() -> list[str]:
 
 @dataclass
 class Runner:
-    """Takes cells through their stages, `places` at a time; what they print goes to their logs."""
+    """Takes cells through their stages, `places` at a time; what they print goes to their logs.
+
+    `lock` is a file descriptor that cells inherit: where this process is killed, a cell that goes
+    on holds the study until it ends.
+    """
 
     places: Sequence[Environment]
+    lock: int
     _free: queue.SimpleQueue[Environment] = field(default_factory=queue.SimpleQueue)
     _running: set[subprocess.Popen[bytes]] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -166,6 +171,7 @@ class Runner:
                     stdout=file,
                     stderr=subprocess.STDOUT,
                     env=os.environ | place,
+                    pass_fds=(self.lock,),
                 )
                 self._running.add(process)
             try:

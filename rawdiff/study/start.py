@@ -87,14 +87,14 @@ def run_study(
         (study.out / "cells").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"The study's folder {study.out} cannot be made: {error}.") from error
-    with locked(study.out):
+    with locked(study.out) as lock:
         _describe(study)
         left = [cell for cell in study.cells if not is_finished(cell)]
         progress = _Progress(study, say, len(left), len(where), failures={})
         progress.write()
         if len(left) < len(study.cells):
             say(f"{len(study.cells) - len(left)} of them are finished already.")
-        stopped = _run(progress, left, where)
+        stopped = _run(progress, left, where, lock)
     if stopped:
         say(f"Stopped by {stopped}; the same command continues.")
         return study.out
@@ -102,10 +102,11 @@ def run_study(
     return study.out
 
 
-def _run(progress: _Progress, left: list[Cell], where: list[Environment]) -> str | None:
+def _run(progress: _Progress, left: list[Cell], where: list[Environment], lock: int) -> str | None:
     if not left:
         return None
-    return Runner(where[: len(left)]).run(left, begins=progress.begins, ended=progress.ended)
+    runner = Runner(where[: len(left)], lock)
+    return runner.run(left, begins=progress.begins, ended=progress.ended)
 
 
 def _describe(study: Study) -> None:

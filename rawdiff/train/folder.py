@@ -27,6 +27,11 @@ class RunFolder:
     def open(cls, path: str | Path) -> RunFolder:
         """A folder that holds a run or an export. UserError if it does not."""
         folder = cls(Path(path).expanduser())
+        if folder.path.is_file():
+            raise UserError(
+                f"{path} is a file; give the folder of a run or an export. `rawdiff import` makes "
+                "one of a checkpoint of other code."
+            )
         if not folder.path.is_dir():
             raise UserError(f"There is no run {path}: give the `run_dir` of a recipe that ran.")
         missing = [name for name in DESCRIPTION[:3] if not (folder.path / name).is_file()]

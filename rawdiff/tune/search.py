@@ -30,6 +30,7 @@ Grid = Mapping[str, Sequence[Any]]
 POSTHOC_WIDTHS = (0.03, 0.05, 0.075, 0.1, 0.15, 0.2)
 CFG_SCALES = (1.0, 1.5, 2.0, 3.0, 4.0)
 CFG_INTERVALS = ([0.1, 1.0], [0.0, 1.0])
+NOT_TUNED = ("num_samples", "writer")  # no score depends on them
 
 
 def parse_grid(texts: Sequence[str]) -> dict[str, list[Any]]:
@@ -43,6 +44,11 @@ def parse_grid(texts: Sequence[str]) -> dict[str, list[Any]]:
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
             hint = f"did you mean `{near[0]}`?" if near else f"there are: {', '.join(known)}."
             raise UserError(f"--grid {text}: `{key}` is not a key of `sample:`; {hint}")
+        if key in NOT_TUNED:
+            raise UserError(
+                f"--grid {text}: `sample.{key}` decides nothing of a score. How many samples are "
+                "scored at each point is `--num-samples`."
+            )
         grid[key] = values
     return grid
 
@@ -95,16 +101,14 @@ def tune(
     step = _pinned_step(folder, step, say)
     tuning = Tuning(folder, recipe, overrides, step, metric, _each_once(say))
     places = [dict(zip(chosen, values, strict=True)) for values in product(*chosen.values())]
-    for place in places:
-        tuning.settings(place)  # a mistake in the last must not show after hours
+    different: dict[Path, dict[str, Any]] = {}
+    for place in places:  # all of them first: a mistake in the last must not show after hours
+        different.setdefault(tuning.place(tuning.settings(place)), place)
     tuning.strip({})  # so must not what the run lacks at this step
     points: dict[Path, Point] = {}
-    for number, place in enumerate(places, 1):
-        key = tuning.place(tuning.settings(place))
-        if key in points:
-            continue
+    for number, (key, place) in enumerate(different.items(), 1):
         point = points[key] = tuning.score(place, progress)
-        say(f"{number}/{len(places)}  {shown(place)}  {metric} {point.score:.4g}")
+        say(f"{number}/{len(different)}  {shown(place)}  {metric} {point.score:.4g}")
     outcome = write_outcome(tuning, chosen, places, points)
     best = outcome.points[0]
     keys = {*chosen, *(key for key in explicit if key in defaults)}
@@ -134,10 +138,12 @@ def _each_once(say: Say) -> Say:
 
 def _number_of_samples(metric: str, num_samples: int | None) -> list[str]:
     """Overrides for both kinds of evaluators: of samples in memory, and of features."""
+    name = metric.partition("/")[0]
+    evaluator = load_plugin("evaluators", name)  # a misspelt metric shows here
     if num_samples is None:
         return []
-    name, overrides = metric.partition("/")[0], [f"evaluate.num_samples={num_samples}"]
-    if issubclass(load_plugin("evaluators", name), FeatureEvaluator):
+    overrides = [f"evaluate.num_samples={num_samples}"]
+    if issubclass(evaluator, FeatureEvaluator):
         overrides.append(f"evaluate.evaluators.{name}.num_samples={num_samples}")
     return overrides
 

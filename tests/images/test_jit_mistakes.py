@@ -169,7 +169,7 @@ def test_what_is_no_checkpoint_is_said(tmp_path, content, said) -> None:
         save(path, published_jit.checkpoint()["model"])
     with pytest.raises(UserError, match=said):
         bring(path, tmp_path / "out")
-    with pytest.raises(UserError, match="is not there"):
+    with pytest.raises(UserError, match="There is no file"):
         bring(tmp_path / "other.pth", tmp_path / "out")
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 import signal
 from collections.abc import Iterator
@@ -221,6 +222,20 @@ def test_a_killed_study_goes_on_and_does_nothing_twice(tmp_path, monkeypatch) ->
     with at_once():
         assert main(["study", str(recipe), "--out", str(whole), *grid]) == 0
     assert without_time(out) == without_time(whole)
+
+
+def test_a_cell_that_outlives_its_killed_study_is_not_trained_twice(tmp_path) -> None:
+    """A kill hits the study alone; its cell goes on, and a second one beside it would fail."""
+    recipe = write_recipe(tmp_path, train={"num_steps": 10**6}, checkpoint={"every_steps": 10**6})
+    process = start(*study(recipe, "--grid", "flow.prediction=x,v"), new_group=True)
+    signal_at_step(process, tmp_path / "out" / "cells" / "prediction-x", 3, signal.SIGKILL)
+    try:
+        done = rawdiff(*study(recipe, "--grid", "flow.prediction=x,v"))
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+    assert done.returncode == 2
+    assert "Another process works in" in done.stderr
+    assert [row["status"] for row in rows(tmp_path / "out")] == ["not begun", "not begun", ""]
 
 
 def test_a_study_that_is_asked_to_stop_leaves_a_checkpoint_of_what_it_trains(tmp_path) -> None:

@@ -58,6 +58,8 @@ def test_a_missing_path_is_named(recipe, capsys) -> None:
 def test_a_run_that_is_not_there_is_no_fresh_start(tmp_path, capsys) -> None:
     assert "There is no run" in failure(capsys, "sample", tmp_path / "none")
     assert "holds no run" in failure(capsys, "eval", tmp_path)
+    (tmp_path / "file.pth").touch()
+    assert "`rawdiff import`" in failure(capsys, "sample", tmp_path / "file.pth")
 
 
 def test_a_checkpoint_that_was_asked_for_and_is_not_there(run, capsys) -> None:
