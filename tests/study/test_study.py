@@ -255,7 +255,7 @@ def test_a_study_that_is_asked_to_stop_leaves_a_checkpoint_of_what_it_trains(tmp
 def test_after_a_stop_no_cell_begins_and_none_is_called_failed(tmp_path, monkeypatch, way) -> None:
     cells = make_cells(write_recipe(tmp_path), parse_grid(["seed=1,2,3"]), [], tmp_path)
     (tmp_path / "cells").mkdir()
-    runner, begun, ended = Runner([{}]), [], []
+    runner, begun, ended = Runner([{}], lock=-1), [], []  # `_command` starts no process
 
     def command(*args: object) -> tuple[int, int]:
         if way == "signal":  # a terminal sends Ctrl-C to the command, too
