@@ -20,6 +20,7 @@ import rawdiff.run
 from rawdiff import results, scoring
 from rawdiff.cli import main
 from rawdiff.data.arrays import ArrayDataset
+from rawdiff.data.writer import Writer
 from rawdiff.errors import UserError
 from rawdiff.evaluate.evaluator import Evaluator, OwnReference
 from rawdiff.evaluate.report import GENERATED, ORACLE, REFERENCE
@@ -221,7 +222,7 @@ def test_sampling_many_keeps_in_memory_only_what_the_picture_shows(run, monkeypa
             yield torch.from_numpy(values)
 
     monkeypatch.setattr(results, "draw_all", batches)
-    monkeypatch.setattr(results, "MAX_SHOWN", 70)
+    monkeypatch.setattr(Writer, "num_drawn", 70)
     alive = []
     results.sample_run(
         run,
