@@ -160,7 +160,7 @@ def _cell(value: float, rank: float, width: int) -> Image.Image:
 def save_png(image: Image.Image, path: Path) -> None:
     """Write a PNG file; it appears whole or not at all."""
     with atomic(path) as file:
-        image.save(file, format="PNG")
+        image.save(file, format="PNG", optimize=True)
 
 
 def _check(samples: Array, labels: Sequence[int] | None) -> None:
