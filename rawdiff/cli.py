@@ -22,6 +22,7 @@ from rawdiff.check import check
 from rawdiff.data.packed import pack, packed_folder
 from rawdiff.errors import UserError
 from rawdiff.evaluate import report as score_report
+from rawdiff.parallel.processes import PeerFailedError, speaks_for_all
 from rawdiff.study.start import plan_study, run_study
 from rawdiff.train.start import train
 from rawdiff.tune.search import parse_grid, tune
@@ -41,10 +42,7 @@ def _say(text: str) -> None:
 
 def _train(args: argparse.Namespace) -> None:
     recipe = recipe_file.load_recipe(args.recipe, args.overrides)
-    folder = train(recipe, _say)
-    _say(f"Run: {folder.path}  log: {folder.metrics}  events: {folder.tensorboard}")
-    if folder.pictures.is_dir():
-        _say(f"Pictures: {folder.pictures}")
+    train(recipe, _say)
 
 
 def _sample(args: argparse.Namespace) -> None:
@@ -274,6 +272,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args.function(args)
     except UserError as error:
+        if not speaks_for_all(error):
+            return 2
         Console(stderr=True, highlight=False, soft_wrap=True).print(
             f"rawdiff: {error}", markup=False
         )
@@ -281,6 +281,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         sys.stderr.write(f"rawdiff: the system refuses: {error}. Mend that and try again.\n")
         return 2
+    except PeerFailedError:
+        return 1
     except KeyboardInterrupt:
         return 130
     return 0

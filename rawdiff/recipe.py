@@ -12,6 +12,7 @@ from rawdiff.data.dataset import Dataset
 from rawdiff.data.statistics import StandardizationSettings
 from rawdiff.flow.settings import FlowSettings
 from rawdiff.model.network import NetworkSettings
+from rawdiff.parallel.settings import ParallelSettings
 from rawdiff.plugins import build_plugin, plugin_field, plugin_section
 from rawdiff.precision import Device, Precision
 from rawdiff.sampling import SampleSettings
@@ -78,10 +79,11 @@ def power_width(name: str) -> float | None:
 class TrainSettings(Settings):
     """How long, in which steps and with which optimizer (AdamW).
 
-    A step updates the weights once, with `batch_size` samples; `micro_batch_size` of them are on
-    the device at a time. The learning rate rises over `warmup_samples`, then follows `schedule`
-    down to `final_learning_rate` at the end of the run. `class_loss_weight` multiplies the cross
-    entropy of a class head (`model.class_head`), beside the sum of a sample's squared errors.
+    A step updates the weights once, with `batch_size` samples over all processes;
+    `micro_batch_size` of them are on a device at a time. The learning rate rises over
+    `warmup_samples`, then follows `schedule` down to `final_learning_rate` at the end of the run.
+    `class_loss_weight` multiplies the cross entropy of a class head (`model.class_head`), beside
+    the sum of a sample's squared errors.
     `init_from` starts from the weights of another run or export.
     """
 
@@ -170,6 +172,7 @@ class Recipe(Settings):
     )
     flow: FlowSettings = FlowSettings()
     train: TrainSettings
+    parallel: ParallelSettings = ParallelSettings()
     checkpoint: CheckpointSettings = CheckpointSettings()
     sample: SampleSettings = SampleSettings()
     evaluate: EvaluateSettings = EvaluateSettings()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import count
 
 import torch
@@ -80,30 +81,47 @@ class _Batches(torch_data.Dataset[Batch | UserError]):
             return error
 
 
+@dataclass(frozen=True)
+class Share:
+    """Which of `count` equal parts of every batch, in their order."""
+
+    rank: int = 0
+    count: int = 1
+
+
 class _RunSampler(torch_data.Sampler[tuple[list[int], list[int]]]):
-    def __init__(self, order: SampleOrder, batch_size: int, start: int) -> None:
-        self.order, self.batch_size, self.start = order, batch_size, start
+    def __init__(self, order: SampleOrder, batch_size: int, start: int, share: Share) -> None:
+        self.order, self.batch_size, self.start, self.share = order, batch_size, start, share
 
     def __iter__(self) -> Iterator[tuple[list[int], list[int]]]:
-        for start in count(self.start, self.batch_size):
-            places = list(range(start, start + self.batch_size))
+        size = self.batch_size // self.share.count
+        for start in count(self.start + self.share.rank * size, self.batch_size):
+            places = list(range(start, start + size))
             yield [self.order[place] for place in places], places
 
 
 def run_batches(
-    subset: Subset, *, seed: int, batch_size: int, start: int, num_workers: int
+    subset: Subset,
+    *,
+    seed: int,
+    batch_size: int,
+    start: int,
+    num_workers: int,
+    share: Share = Share(),
 ) -> Iterator[Batch]:
-    """Endless batches of a run, from its sample number `start` on."""
+    """Endless batches of a run, from its sample number `start` on; of each, one process's share.
+
+    `batch_size` counts the samples of all shares.
+    """
     if not len(subset):
         raise UserError("There are no samples to train on. Give `data.path` a folder with some.")
-    return _load(
-        subset, _RunSampler(SampleOrder(len(subset), seed), batch_size, start), num_workers
-    )
+    order = SampleOrder(len(subset), seed)
+    return _load(subset, _RunSampler(order, batch_size, start, share), num_workers)
 
 
 def _leave_stopping_to_the_parent(worker: int) -> None:
     """A signal to the whole process group must not take the batches away before the last save."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
 
 

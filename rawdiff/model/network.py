@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -74,6 +75,14 @@ class Network(nn.Module, ABC):
 
         Buffers are not part of a checkpoint.
         """
+
+    @property
+    def units(self) -> Sequence[nn.Module]:
+        """Modules called one after another that hold most of the weights, such as blocks.
+
+        Each is compiled, recomputed and sharded by itself; a small network needs none.
+        """
+        return ()
 
     @property
     def has_class_head(self) -> bool:

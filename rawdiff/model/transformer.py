@@ -136,6 +136,10 @@ class Transformer(Network):
         return (output, logits) if class_logits and logits is not None else output
 
     @property
+    def units(self) -> Sequence[nn.Module]:
+        return tuple(self.blocks)
+
+    @property
     def has_class_head(self) -> bool:
         return self.class_head is not None
 

@@ -18,6 +18,8 @@ from torch import Tensor
 
 from rawdiff.errors import UserError
 from rawdiff.files import atomic
+from rawdiff.parallel.apply import whole
+from rawdiff.parallel.processes import ALONE, Processes
 from rawdiff.recipe import EMASettings
 from rawdiff.train import checkpoint
 from rawdiff.train.ema import EMA
@@ -67,17 +69,26 @@ def snapshots(folder: RunFolder) -> list[Snapshot]:
     return sorted(found, key=lambda snapshot: snapshot.step)
 
 
-def save_snapshot(folder: RunFolder, emas: Sequence[EMA], step: int, batch_size: int) -> None:
+def save_snapshot(
+    folder: RunFolder,
+    emas: Sequence[EMA],
+    step: int,
+    batch_size: int,
+    processes: Processes = ALONE,
+) -> None:
     """Publish the power averages of a step; the same step always gives the same bytes.
 
     Raises UserError if it cannot be written (a full disk); checkpoints are untouched then.
     """
     powers = {ema.settings.power: ema for ema in emas if ema.settings.power is not None}
-    tensors = {
-        f"{ema.settings.name}/{name}": tensor.cpu().float()
-        for ema in powers.values()
-        for name, tensor in ema.weights.items()
-    }
+    tensors = {}
+    for ema in powers.values():
+        for name, tensor in ema.weights.items():
+            gathered = whole(tensor)  # by all, one after another; kept by one
+            if processes.is_first:
+                tensors[f"{ema.settings.name}/{name}"] = gathered.cpu().float()
+    if not processes.is_first:
+        return
     # One entry: the order of several is not the same in every process.
     facts = json.dumps({"step": step, "batch_size": batch_size, "widths": list(powers)})
     try:

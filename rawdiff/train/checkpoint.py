@@ -7,8 +7,10 @@ under another name, flushed to the disk, and renamed when it is whole.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+import operator
 import os
 import shutil
 import warnings
@@ -25,6 +27,7 @@ from torch.distributed.checkpoint.state_dict_saver import save as dcp_save
 
 from rawdiff.errors import UserError
 from rawdiff.files import write_text
+from rawdiff.parallel.processes import ALONE, Processes
 from rawdiff.train.folder import DESCRIPTION, RunFolder
 from rawdiff.train.safe_reader import SafeReader
 
@@ -103,24 +106,39 @@ def find_checkpoint(
 
 
 def save(
-    folder: RunFolder, state: dict[str, Any], step: int, *, keep_last: int, keep_every: int | None
+    folder: RunFolder,
+    state: dict[str, Any],
+    step: int,
+    processes: Processes = ALONE,
+    *,
+    keep_last: int,
+    keep_every: int | None,
 ) -> Checkpoint:
     """Publish a checkpoint, then delete those that are no longer to be kept.
 
-    Raises UserError if it cannot be written (a full disk); earlier ones are untouched then.
+    Each process writes its shards. Raises UserError if it cannot be written (a full disk); earlier
+    ones are untouched then.
     """
     final = folder.checkpoints / f"{PREFIX}{step:08d}"
     partial = folder.checkpoints / f".partial-{final.name}"
-    try:
+
+    def prepare() -> None:
         for stale in folder.checkpoints.glob(".partial-*"):  # left by a kill
             shutil.rmtree(stale, ignore_errors=True)
         partial.mkdir(parents=True)
         _require_space(folder.checkpoints, state)
-        _write(folder, state, partial, step)
+
+    def publish() -> None:
         if final.exists():
             shutil.rmtree(final)
         partial.rename(final)
         _sync(folder.checkpoints)
+        _prune(folder, step, keep_last, keep_every)
+
+    try:
+        processes.from_first(prepare)
+        _write(folder, state, partial, step, processes)
+        processes.from_first(publish)
     except (OSError, UserError, CheckpointException) as error:
         shutil.rmtree(partial, ignore_errors=True)
         kept = [checkpoint.step for checkpoint in checkpoints(folder)]
@@ -129,27 +147,33 @@ def save(
             f"{_cause(error)}. Free some space there and give the same command again; it continues "
             f"from {f'step {kept[-1]}' if kept else 'the beginning'}."
         ) from error
-    _prune(folder, step, keep_last, keep_every)
     return Checkpoint(final)
 
 
-def _write(folder: RunFolder, state: dict[str, Any], partial: Path, step: int) -> None:
+def _write(
+    folder: RunFolder, state: dict[str, Any], partial: Path, step: int, processes: Processes
+) -> None:
     writer = FileSystemWriter(partial, single_file_per_rank=True, sync_files=True)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")
-        dcp_save(state, storage_writer=writer, no_dist=True)
-    for name in DESCRIPTION:
-        shutil.copyfile(folder.path / name, partial / name)
-    files = {
-        file.name: {"bytes": file.stat().st_size, "sha256": _sha256(file)}
-        for file in sorted(partial.iterdir())
-    }
-    write_text(
-        partial / MANIFEST, json.dumps({"format": 1, "step": step, "files": files}, indent=1)
-    )
-    for file in partial.iterdir():
-        _sync(file)
-    _sync(partial)
+        dcp_save(state, storage_writer=writer, no_dist=processes.count == 1)
+    if processes.is_first:
+        for name in DESCRIPTION:
+            shutil.copyfile(folder.path / name, partial / name)
+    processes.wait()
+    files = sorted(file for file in partial.iterdir())
+    mine = files[processes.rank :: processes.count]
+    facts = processes.gather({file.name: _facts(file) for file in mine})
+    if processes.is_first:
+        manifest = {"format": 1, "step": step, "files": functools.reduce(operator.or_, facts)}
+        write_text(partial / MANIFEST, json.dumps(manifest, indent=1))
+        _sync(partial)
+
+
+def _facts(file: Path) -> dict[str, Any]:
+    """What the manifest says of a file, which is on the disk then."""
+    _sync(file)
+    return {"bytes": file.stat().st_size, "sha256": _sha256(file)}
 
 
 def _sync(path: Path) -> None:
@@ -210,7 +234,11 @@ def load(checkpoint: Checkpoint, state: dict[str, Any]) -> dict[str, Any]:
 def _read(checkpoint: Checkpoint, state: dict[str, Any]) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")
-        dcp_load(state, storage_reader=SafeReader(checkpoint.path), no_dist=True)
+        dcp_load(
+            state,
+            storage_reader=SafeReader(checkpoint.path),
+            no_dist=not torch.distributed.is_initialized(),
+        )
 
 
 def _named(state: dict[str, Any], prefix: str = "") -> list[tuple[str, torch.Tensor]]:

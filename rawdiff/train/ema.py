@@ -1,11 +1,12 @@
-"""Moving averages of the weights, in float32 on their device."""
+"""Moving averages of the weights, in float32, each lying and sharded where its weight is."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from rawdiff.parallel.apply import local
 from rawdiff.recipe import EMASettings
 
 
@@ -38,5 +39,5 @@ class EMA:
     @torch.no_grad()
     def update(self, network: nn.Module, samples: int, batch_size: int) -> None:
         share = 1 - beta(self.settings, samples, batch_size)
-        current: list[Tensor] = [parameter.detach() for parameter in network.parameters()]
-        torch._foreach_lerp_(list(self.weights.values()), current, share)
+        current = [local(parameter.detach()) for parameter in network.parameters()]
+        torch._foreach_lerp_([local(weight) for weight in self.weights.values()], current, share)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,6 +21,7 @@ from tensorboardX import SummaryWriter
 
 from rawdiff.errors import UserError
 from rawdiff.files import write_text
+from rawdiff.parallel.processes import ALONE, Processes
 from rawdiff.train.cost import Cost, peak_flops
 from rawdiff.train.folder import RunFolder
 
@@ -41,7 +43,7 @@ def truncate_metrics(path: Path, step: int) -> None:
 
 
 class Log:
-    """The log of a run from a step on."""
+    """The log of a run from a step on; the first process writes it for all."""
 
     def __init__(
         self,
@@ -53,18 +55,21 @@ class Log:
         cost: Cost,
         device: torch.device,
         tensorboard: bool,
+        processes: Processes = ALONE,
     ) -> None:
+        speaks = processes.is_first
         self.num_steps, self.batch_size, self.cost = num_steps, batch_size, cost
         self.peak = peak_flops(device)
-        truncate_metrics(folder.metrics, first_step)
-        self.file = _open_for_lines(folder.metrics)
+        if speaks:
+            truncate_metrics(folder.metrics, first_step)
+        self.file = _open_for_lines(folder.metrics if speaks else Path(os.devnull))
         self.board = (
             SummaryWriter(str(folder.tensorboard), purge_step=first_step + 1)
-            if tensorboard
+            if tensorboard and speaks
             else None
         )
-        self.console = Console(highlight=False, soft_wrap=True)
-        self.bar = _progress(self.console) if self.console.is_terminal else None
+        self.console = Console(highlight=False, soft_wrap=True, quiet=not speaks)
+        self.bar = _progress(self.console) if self.console.is_terminal and speaks else None
         self.task = (
             self.bar.add_task("", total=num_steps, completed=first_step, tail="")
             if self.bar

@@ -10,12 +10,14 @@ from torch import Tensor
 
 from rawdiff.data.dataset import Batch
 from rawdiff.errors import UserError
+from rawdiff.parallel.apply import add_gradients_up, whole
+from rawdiff.parallel.processes import ALONE, Agreement, Processes
 from rawdiff.train import checkpoint
 from rawdiff.train.averages import save_snapshot
 from rawdiff.train.folder import RunFolder
 from rawdiff.train.log import Log
 from rawdiff.train.objective import Objective
-from rawdiff.train.state import TrainState
+from rawdiff.train.state import StepSums, TrainState
 from rawdiff.train.stopping import StopSignal
 
 
@@ -29,16 +31,19 @@ class Loop:
     folder: RunFolder
     log: Log
     draw_picture: Callable[[TrainState], None]
+    processes: Processes = ALONE
 
     def run(self) -> None:
         """From step to step; every way out leads over a checkpoint."""
         state, train, settings = self.state, self.state.recipe.train, self.state.recipe.checkpoint
         every, ema_every = settings.every_steps, settings.ema_every_steps
+        agree = Agreement(self.processes)
         with StopSignal() as stop:
             while True:
                 self.train_step()
                 self.log.advance(state.step)
-                last, stopping = state.step == train.num_steps, bool(stop)
+                last = state.step == train.num_steps
+                (stopping,) = agree(bool(stop))
                 if state.step % train.log_every == 0 or last:
                     self.write_log()
                 if train.picture_every and (state.step % train.picture_every == 0 or last):
@@ -49,43 +54,48 @@ class Loop:
                     self.save()
                 if last or stopping:
                     break
+        agree.settle()
         if not last:
             self.log.say(
-                f"Stopped by {stop.received} after step {state.step}, with a checkpoint; "
-                "the same command continues."
+                f"Stopped by {stop.received or 'another process'} after step {state.step}, with a "
+                "checkpoint; the same command continues."
             )
 
     def train_step(self) -> None:
         """One update of the weights with one batch, in micro-batches."""
         state, objective, train = self.state, self.objective, self.state.recipe.train
         batch = self.log.timed(lambda: next(self.batches))
-        # Normalized by the weight of the whole batch, however it is cut or masked.
-        weight = objective.weight(batch)
+        # Normalized by the weight of the whole batch, however it is cut, masked or spread.
+        weight = objective.weight(batch, self.processes)
         if weight <= 0:
             raise UserError(
                 f"All values of the batch of step {state.step + 1} are missing or have weight 0: "
                 "there is nothing to learn. Look at `data` (and its weights)."
             )
-        loss = torch.zeros((), device=objective.device)
+        sums = StepSums(objective.device, batch.num_damaged)
         state.network.train()
-        for micro_batch in batch.split(train.micro_batch_size or train.batch_size):
+        micro_batches = batch.split(train.micro_batch_size or len(batch))
+        for i, micro_batch in enumerate(micro_batches, start=1):
             prepared = objective.prepare(micro_batch)
             noised = objective.add_noise(prepared)
             errors = objective.errors(state.network, prepared, noised)
-            torch.autograd.backward(errors.total / weight)
-            loss += errors.total.detach() / weight
-            state.window.add_errors(errors.per_sample, errors.t)
+            loss = errors.total / weight
+            add_gradients_up(state.network, now=i == len(micro_batches))
+            torch.autograd.backward(loss)
+            sums.add(loss.detach(), errors.per_sample, errors.t)
 
+        self.processes.sum(sums.values)
         grad_norm = self.clip_gradients()
         state.update()
-        state.window.add_step(loss, grad_norm, batch.num_damaged)
+        state.window.add(sums, grad_norm)
 
     def clip_gradients(self) -> Tensor:
         """Scale gradients down to the largest norm allowed; returns the norm before."""
         limit = self.state.recipe.train.clip_norm
-        return torch.nn.utils.clip_grad_norm_(
+        norm = torch.nn.utils.clip_grad_norm_(
             self.state.network.parameters(), float("inf") if limit is None else limit
         )
+        return whole(norm)
 
     def write_log(self) -> None:
         state = self.state
@@ -97,7 +107,8 @@ class Loop:
         """A snapshot of the power averages, from which any width can be had later."""
         state = self.state
         self.require_finite_window()
-        save_snapshot(self.folder, state.emas, state.step, state.recipe.train.batch_size)
+        size = state.recipe.train.batch_size
+        save_snapshot(self.folder, state.emas, state.step, size, self.processes)
 
     def save(self) -> None:
         """A checkpoint, unless the weights have become useless."""
@@ -107,12 +118,13 @@ class Loop:
             self.folder,
             state.state_dict(),
             state.step,
+            self.processes,
             keep_last=settings.keep_last,
             keep_every=settings.keep_every_steps,
         )
 
     def require_finite_window(self) -> None:
-        _, loss, grad_norm, _ = self.state.window.sums.tolist()
+        _, grad_norm, loss, *_ = self.state.window.sums.tolist()
         self.require_finite(loss, grad_norm)
 
     def require_finite(self, loss: float, grad_norm: float) -> None:

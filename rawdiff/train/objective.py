@@ -17,6 +17,7 @@ from rawdiff.flow import loss as flow_loss
 from rawdiff.flow.precondition import precondition
 from rawdiff.flow.settings import FlowSettings
 from rawdiff.model.network import DropoutKey, Network
+from rawdiff.parallel.processes import ALONE, Processes
 from rawdiff.precision import autocast
 from rawdiff.recipe import Recipe
 
@@ -82,17 +83,18 @@ class Objective:
             told = flow_loss.drop_labels(told, no_label, self.flow, seed, index)
         return Prepared(self.patcher.patches(batch), index, batch.label, told)
 
-    def weight(self, batch: Batch) -> float:
-        """The weight of all values of a whole batch: the loss is the sum of errors over it.
+    def weight(self, batch: Batch, processes: Processes = ALONE) -> float:
+        """The weight of all values of a whole batch, over the processes that share it.
 
-        Taken of the raw batch, before any of it goes to the device.
+        The loss is the sum of errors over it. Taken of the raw batch, before any of it goes to the
+        device; processes talk only where values may be missing or weighted.
         """
         if self.patcher.all_known and batch.weight is None:
-            return float(batch.x.numel())
-        present = ~batch.x.isnan()
-        if batch.weight is None:
-            return float(present.sum())
-        return float((present * batch.weight).sum(dtype=torch.float64))
+            return float(batch.x.numel() * processes.count)
+        present = (~batch.x.isnan()).double()
+        if batch.weight is not None:
+            present *= batch.weight
+        return float(processes.sum(present.sum()))
 
     def add_noise(self, prepared: Prepared) -> flow_loss.Noised:
         """Each sample of a micro-batch at its own time."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.func import functional_call
 
 from rawdiff import picture
 from rawdiff.assemble import (
@@ -23,10 +24,14 @@ from rawdiff.assemble import (
     take_statistics,
 )
 from rawdiff.conditions import draw_conditions
-from rawdiff.data.loading import run_batches
+from rawdiff.data.loading import Share, run_batches
 from rawdiff.data.patcher import Patcher
+from rawdiff.data.statistics import Statistics
 from rawdiff.errors import UserError
 from rawdiff.files import locked, write_text
+from rawdiff.model.network import Network
+from rawdiff.parallel.apply import mesh_shape, parallelize
+from rawdiff.parallel.processes import Processes, join_processes
 from rawdiff.precision import choose_device
 from rawdiff.recipe import Recipe
 from rawdiff.recipe_file import write_recipe
@@ -50,6 +55,7 @@ FREE_KEYS = (
     "train.num_workers",
     "train.device",
     "train.init_from",
+    "parallel",
     "train.log_every",
     "train.picture_every",
     "train.tensorboard",
@@ -66,38 +72,71 @@ def train(recipe: Recipe, say: Say = print) -> RunFolder:
 
     Raises UserError for everything that the user can mend; a good checkpoint is never lost.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UserError(
-            "Training on several processes is not there yet: start it as one, without torchrun."
-        )
-    folder = _make_folder(recipe.run_dir)
-    with locked(folder.path):
-        found = _require_same_run(folder, recipe, say)
-        data = open_data(recipe)
-        if found is not None:
-            before = RunFolder(found.path).data_description()
-            require_same_data(before, describe_data(data), folder.path)
-        _describe_run(folder, recipe, data)
-        state, patcher = _make_state(folder, recipe, data, found, say)
-        if found is not None:
-            state.load_state_dict(checkpoint.load(found, state.state_dict()))
-            say(f"Continues {folder.path} after step {state.step}.")
-        if state.step >= recipe.train.num_steps:
-            say(f"{folder.path} is finished: raise `train.num_steps` to go on.")
-        else:
-            say(_overview(data, patcher))
-            _run(folder, state, patcher, data)
+    device = choose_device(recipe.train.device)
+    with join_processes(on_gpu=device.type == "cuda") as processes:
+        _require_shares(recipe, processes)
+        say = say if processes.is_first else _say_nothing
+        folder = processes.from_first(lambda: _make_folder(recipe.run_dir))
+        with locked(folder.path) if processes.is_first else nullcontext():
+            _train(folder, recipe, device, processes, say)
+        say(f"Run: {folder.path}  log: {folder.metrics}  events: {folder.tensorboard}")
+        if folder.pictures.is_dir():
+            say(f"Pictures: {folder.pictures}")
     return folder
 
 
-def _overview(data: Data, patcher: Patcher) -> str:
+def _say_nothing(text: str) -> None:
+    """One process speaks for all."""
+
+
+def _require_shares(recipe: Recipe, processes: Processes) -> None:
+    size, count = recipe.train.batch_size, processes.count
+    if size % count:
+        below, above = size // count * count, -(-size // count) * count
+        raise UserError(
+            f"`train.batch_size: {size}` cannot be shared equally by {count} processes. It is the "
+            f"batch of all of them; use {above}{f' or {below}' if below else ''}, or a number of "
+            "processes that divides it."
+        )
+
+
+def _train(
+    folder: RunFolder, recipe: Recipe, device: torch.device, processes: Processes, say: Say
+) -> None:
+    found = processes.from_first(lambda: _require_same_run(folder, recipe, say))
+    with processes.first_before_others():  # it may pack the data
+        data = open_data(recipe)
+    if found is not None:
+        before = RunFolder(found.path).data_description()
+        require_same_data(before, describe_data(data), folder.path)
+    processes.from_first(lambda: _describe_run(folder, recipe, data))
+    statistics = processes.from_first(lambda: _statistics(folder, recipe, data, found))
+    patcher = make_patcher(recipe, data.train.info, statistics, device)
+    network = _make_network(recipe, data, patcher, begins=found is None, device=device, say=say)
+    parallelize(network, recipe.parallel, processes, device)
+    state = TrainState(recipe, network)
+    if found is not None:
+        state.load_state_dict(checkpoint.load(found, state.state_dict()))
+        say(f"Continues {folder.path} after step {state.step}.")
+    if state.step >= recipe.train.num_steps:
+        say(f"{folder.path} is finished: raise `train.num_steps` to go on.")
+        return
+    say(_overview(data, patcher, recipe, processes))
+    _run(folder, state, patcher, data, processes)
+
+
+def _overview(data: Data, patcher: Patcher, recipe: Recipe, processes: Processes) -> str:
     """What was found, in a line."""
     info = data.train.info
     classes = f" of {info.num_classes} classes" if info.num_classes else ""
     held_out = "" if data.holdout is None else f", {len(data.holdout):,} held out"
+    spread = ""
+    if processes.count > 1:
+        replicate, shard = mesh_shape(recipe.parallel, processes)
+        spread = f"; {processes.count} processes: {replicate} groups of {shard} share the weights"
     return (
         f"{len(data.train):,} training samples{classes}{held_out}; "
-        f"{patcher.grid} = {patcher.grid.num_patches} patches of {patcher.patch_dim} values"
+        f"{patcher.grid} = {patcher.grid.num_patches} patches of {patcher.patch_dim} values{spread}"
     )
 
 
@@ -115,7 +154,9 @@ def _make_folder(path: Path) -> RunFolder:
     return folder
 
 
-def _run(folder: RunFolder, state: TrainState, patcher: Patcher, data: Data) -> None:
+def _run(
+    folder: RunFolder, state: TrainState, patcher: Patcher, data: Data, processes: Processes
+) -> None:
     recipe = state.recipe
     objective = Objective(recipe, patcher, data.train, state.device)
     batches = run_batches(
@@ -124,19 +165,22 @@ def _run(folder: RunFolder, state: TrainState, patcher: Patcher, data: Data) -> 
         batch_size=recipe.train.batch_size,
         start=state.samples,
         num_workers=recipe.train.num_workers,
+        share=Share(processes.rank, processes.count),
     )
-    drop_snapshots(folder, after=state.step)
+    processes.from_first(lambda: drop_snapshots(folder, after=state.step))
+    network = make_network(recipe, data.train.info, patcher)
     with Log(
         folder,
         first_step=state.step,
         num_steps=recipe.train.num_steps,
         batch_size=recipe.train.batch_size,
-        cost=measure_cost(make_network(recipe, data.train.info, patcher)),
+        cost=measure_cost(network),
         device=state.device,
         tensorboard=recipe.train.tensorboard,
+        processes=processes,
     ) as log:
-        draw = functools.partial(_draw_picture, folder, patcher, data, log)
-        Loop(state, objective, batches, folder, log, draw).run()
+        draw = functools.partial(_draw_picture, folder, patcher, data, log, network, processes)
+        Loop(state, objective, batches, folder, log, draw, processes).run()
 
 
 def _require_same_run(folder: RunFolder, recipe: Recipe, say: Say) -> checkpoint.Checkpoint | None:
@@ -189,40 +233,58 @@ def _describe_run(folder: RunFolder, recipe: Recipe, data: Data) -> None:
     write_text(folder.path / "environment.json", environment_json())
 
 
-def _make_state(
-    folder: RunFolder,
-    recipe: Recipe,
-    data: Data,
-    found: checkpoint.Checkpoint | None,
-    say: Say,
-) -> tuple[TrainState, Patcher]:
+def _statistics(
+    folder: RunFolder, recipe: Recipe, data: Data, found: checkpoint.Checkpoint | None
+) -> Statistics:
     if found is None:
         statistics = take_statistics(recipe, data.train)
     else:
         statistics = RunFolder(found.path).statistics()
     statistics.save(folder.statistics_file)
-    device = choose_device(recipe.train.device)
-    patcher = make_patcher(recipe, data.train.info, statistics, device)
+    return statistics
+
+
+def _make_network(
+    recipe: Recipe, data: Data, patcher: Patcher, *, begins: bool, device: torch.device, say: Say
+) -> Network:
+    """The network, whole on every process; with its first weights if the run begins."""
     network = materialize(make_network(recipe, data.train.info, patcher), device)
-    if found is None:
+    if begins:
         network.initialize(recipe.seed)
-    if found is None and recipe.train.init_from is not None:
+    if begins and recipe.train.init_from is not None:
         source = RunFolder.open(recipe.train.init_from)
         take_over(network, read_weights(source, None, None, say).tensors, str(source.path))
         say(f"Begins with the weights of {source.path}.")
-    return TrainState(recipe, network), patcher
+    return network
 
 
 def _draw_picture(
-    folder: RunFolder, patcher: Patcher, data: Data, log: Log, state: TrainState
+    folder: RunFolder,
+    patcher: Patcher,
+    data: Data,
+    log: Log,
+    network: Network,
+    processes: Processes,
+    state: TrainState,
 ) -> None:
-    """A picture of samples drawn with the first EMA: eight of each of the first ten classes."""
+    """A picture of samples drawn with the first EMA: eight of each of the first ten classes.
+
+    `network` has no memory of its own: the averaged weights are put together and stand in.
+    """
     recipe, info = state.recipe, data.train.info
+    averaged = state.averaged_weights() | dict(state.network.named_buffers())
+    if not processes.is_first:
+        return
+    network.eval()
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return functional_call(network, averaged, args, kwargs)
+
     labels = [label for label in range(min(info.num_classes, 10)) for _ in range(8)] or None
     num_samples = len(labels) if labels else 32
     conditions = draw_conditions(info, num_samples, labels, lambda: data.real)
     flow, precision = recipe.flow.resolved(info.shape), recipe.train.precision
-    sampler = Sampler(state.averaged_network(), patcher, flow, info, state.device, precision)
+    sampler = Sampler(call, patcher, flow, info, state.device, precision)
     batches = draw_all(sampler, num_samples, conditions, recipe.sample)
     samples = torch.cat(list(batches)).numpy()
     image = make_writer(recipe, info).draw(samples, info=info, labels=labels, columns=8)

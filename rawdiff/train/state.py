@@ -11,11 +11,10 @@ from torch.distributed.checkpoint.state_dict import (
     get_optimizer_state_dict,
     set_optimizer_state_dict,
 )
-from torch.func import functional_call
 
 from rawdiff.model.network import Network
+from rawdiff.parallel.apply import all_whole
 from rawdiff.recipe import Recipe, TrainSettings
-from rawdiff.sampling import NetworkCall
 from rawdiff.train.ema import EMA
 from rawdiff.train.schedule import learning_rate
 
@@ -33,34 +32,49 @@ def make_optimizer(network: Network, train: TrainSettings) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=train.learning_rate, betas=train.betas, fused=True)
 
 
+class StepSums:
+    """What a step adds to the window of the log: this process's part, until all are summed.
+
+    `values` [2 + 2 bins], float64 on the device: loss, damaged samples, and for each bin of time
+    the sum of mean errors and the number of samples.
+    """
+
+    def __init__(self, device: torch.device, num_damaged: int) -> None:
+        self.values = torch.zeros(2 + 2 * NUM_TIME_BINS, dtype=torch.float64, device=device)
+        self.values[1] = num_damaged
+
+    def add(self, loss: Tensor, per_sample: Tensor, t: Tensor) -> None:
+        """A micro-batch's part of the loss, and mean errors [B] of its samples at times t [B]."""
+        self.values[0] += loss
+        place = 2 + (t * NUM_TIME_BINS).long().clamp(0, NUM_TIME_BINS - 1)
+        self.values.index_add_(0, place, per_sample.double())
+        self.values.index_add_(0, place + NUM_TIME_BINS, torch.ones_like(per_sample).double())
+
+    @property
+    def loss(self) -> Tensor:
+        return self.values[0]
+
+
 class Window:
     """Sums over the steps since the last line of the log, on the device; read only for a line.
 
-    Kept in the checkpoint, so that a run that was stopped logs what it would have logged.
+    The same on all processes. Kept in the checkpoint, so that a run that was stopped logs what it
+    would have logged.
     """
 
-    NUM_SUMS = 4  # steps, loss, gradient norm, damaged samples
-
     def __init__(self, device: torch.device) -> None:
-        self.sums = torch.zeros(self.NUM_SUMS, dtype=torch.float64, device=device)
-        self.bins = torch.zeros(2, NUM_TIME_BINS, dtype=torch.float64, device=device)
+        self.sums = torch.zeros(4 + 2 * NUM_TIME_BINS, dtype=torch.float64, device=device)
 
-    def add_errors(self, per_sample: Tensor, t: Tensor) -> None:
-        """Mean errors of samples [B] at times t [B], each to its bin of t."""
-        place = (t * NUM_TIME_BINS).long().clamp(0, NUM_TIME_BINS - 1)
-        self.bins[0].index_add_(0, place, per_sample.double())
-        self.bins[1].index_add_(0, place, torch.ones_like(per_sample, dtype=torch.float64))
-
-    def add_step(self, loss: Tensor, grad_norm: Tensor, num_damaged: int) -> None:
-        one = torch.ones((), dtype=torch.float64, device=loss.device)
-        damaged = torch.full_like(one, num_damaged)
-        self.sums += torch.stack((one, loss.double(), grad_norm.double(), damaged))
+    def add(self, step: StepSums, grad_norm: Tensor) -> None:
+        one = torch.ones((), dtype=torch.float64, device=grad_norm.device)
+        self.sums += torch.cat((torch.stack((one, grad_norm.double())), step.values))
 
     def read(self, *, start_anew: bool) -> dict[str, float]:
         """Means over the window; a line out of turn, at the end of a run, leaves it open."""
-        steps, loss, grad_norm, damaged = self.sums.tolist()
+        steps, grad_norm, loss, damaged, *bins = self.sums.tolist()
         values = {"loss": loss / steps, "grad_norm": grad_norm / steps}
-        for i, (total, count) in enumerate(self.bins.T.tolist()):
+        totals = zip(bins[:NUM_TIME_BINS], bins[NUM_TIME_BINS:], strict=True)
+        for i, (total, count) in enumerate(totals):
             if count:
                 low, high = i / NUM_TIME_BINS, (i + 1) / NUM_TIME_BINS
                 values[f"loss/t_{low:.1f}-{high:.1f}"] = total / count
@@ -68,7 +82,6 @@ class Window:
             values["damaged_samples"] = damaged
         if start_anew:
             self.sums.zero_()
-            self.bins.zero_()
         return values
 
 
@@ -108,11 +121,10 @@ class TrainState:
         for ema in self.emas:
             ema.update(self.network, self.samples, train.batch_size)
 
-    def averaged_network(self) -> NetworkCall:
-        """The network with the weights of its first EMA, or its own if it has none."""
-        network = self.network.eval()
-        weights = self.emas[0].weights if self.emas else {}
-        return lambda *args, **kwargs: functional_call(network, weights, args, kwargs)
+    def averaged_weights(self) -> dict[str, Tensor]:
+        """Of the first EMA, or the network's own if it has none; whole on every process."""
+        own = {name: parameter.detach() for name, parameter in self.network.named_parameters()}
+        return all_whole(self.emas[0].weights if self.emas else own)
 
     def state_dict(self) -> dict[str, Any]:
         """As nested tensors, and nothing else; loading a checkpoint writes into them.
@@ -123,7 +135,7 @@ class TrainState:
             "model": self.network.state_dict(),
             "optimizer": get_optimizer_state_dict(self.network, self.optimizer)["state"],
             "ema": {ema.settings.name: ema.weights for ema in self.emas},
-            "window": {"sums": self.window.sums, "bins": self.window.bins},
+            "window": self.window.sums,
             "step": torch.tensor(self.step),
         }
 

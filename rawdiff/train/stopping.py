@@ -7,7 +7,7 @@ from types import FrameType, TracebackType
 
 
 class StopSignal:
-    """True once SIGINT or SIGTERM came. A second SIGINT interrupts at once, as usual."""
+    """True once SIGINT, SIGTERM or SIGUSR1 came. A second SIGINT interrupts at once, as usual."""
 
     def __init__(self) -> None:
         self.received: str | None = None
@@ -17,7 +17,7 @@ class StopSignal:
         return self.received is not None
 
     def __enter__(self) -> StopSignal:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
             self._before[number] = signal.signal(number, self._receive)
         return self
 

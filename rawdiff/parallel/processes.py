@@ -1,0 +1,178 @@
+"""The processes of a run and what they tell one another; a single one has nobody to talk to.
+
+They are started by torchrun, or by anything that sets its variables: RANK, WORLD_SIZE, LOCAL_RANK,
+MASTER_ADDR and MASTER_PORT.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from rawdiff.errors import UserError
+
+T = TypeVar("T")
+
+# Before the first step the first process may read all data for its statistics.
+PATIENCE_AT_FIRST = timedelta(hours=12)
+
+
+class PeerFailedError(Exception):
+    """Another process of the run failed, and has said why."""
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among those of the run. Every method but the properties is called by all."""
+
+    rank: int = 0
+    count: int = 1
+    count_here: int = 1
+    """On this machine."""
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """The sum over all processes, in place; on the tensor's device."""
+        if self.count > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def wait(self) -> None:
+        """Until all are here."""
+        self.sum(torch.zeros(1))
+
+    def from_first(self, function: Callable[[], T]) -> T:
+        """What the function gives the first process, which alone calls it."""
+        found = [function() if self.is_first else None]
+        if self.count > 1:
+            dist.broadcast_object_list(found, device=torch.device("cpu"))
+        return found[0]  # type: ignore[return-value]
+
+    def gather(self, value: T) -> list[T]:
+        """The values of all processes, by rank."""
+        if self.count == 1:
+            return [value]
+        gathered: list[T] = [value] * self.count
+        dist.all_gather_object(gathered, value)
+        return gathered
+
+    @contextmanager
+    def first_before_others(self) -> Iterator[None]:
+        """The first process goes through alone, so that the others find what it leaves."""
+        if not self.is_first:
+            self.wait()
+        yield
+        if self.is_first:
+            self.wait()
+
+    def limit_waiting(self, minutes: float) -> None:
+        """From now on a process that waits longer than this for another gives up."""
+        if self.count > 1:
+            dist.distributed_c10d._set_pg_timeout(timedelta(minutes=minutes))
+
+
+ALONE = Processes()
+
+
+@dataclass
+class Agreement:
+    """Flags that any process may raise, and that all see raised after the same step.
+
+    The answer comes one call later, so that nobody waits for it.
+    """
+
+    processes: Processes
+    _pending: tuple[Tensor, dist.Work] | None = field(default=None, init=False)
+
+    def __call__(self, *flags: bool) -> tuple[bool, ...]:
+        """Which flags anybody had raised at the last call; for a single process: at this one."""
+        if self.processes.count == 1:
+            return flags
+        answer = (False,) * len(flags)
+        if self._pending is not None:
+            tensor, work = self._pending
+            work.wait()
+            answer = tuple(tensor.bool().tolist())
+        tensor = torch.tensor(flags, dtype=torch.int32)
+        work = dist.all_reduce(tensor, dist.ReduceOp.MAX, async_op=True)
+        assert work is not None
+        self._pending = tensor, work
+        return answer
+
+    def settle(self) -> None:
+        """Read the last answer, so that nothing is under way when the processes part."""
+        if self._pending is not None:
+            self._pending[1].wait()
+            self._pending = None
+
+
+@contextmanager
+def join_processes(on_gpu: bool) -> Iterator[Processes]:
+    """The processes that were started together; they part at the end.
+
+    Raises UserError if the variables of the launcher are wrong, and PeerFailedError where another
+    process failed first: one message is enough.
+    """
+    rank, count, here, local_rank = (
+        _variable(name, default)
+        for name, default in (
+            ("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_WORLD_SIZE", 1), ("LOCAL_RANK", 0),
+        )
+    )  # fmt: skip
+    if count == 1:
+        yield Processes()
+        return
+    if on_gpu:
+        _take_gpu(local_rank)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=PATIENCE_AT_FIRST)
+    try:
+        yield Processes(rank, count, here)
+    except BaseException as error:
+        if not _fails_first(rank):
+            raise PeerFailedError from error
+        error.add_note(f"in process {rank} of {count}")
+        raise
+    finally:
+        dist.destroy_process_group()
+
+
+def _fails_first(rank: int) -> bool:
+    """Whether no other process failed before this one."""
+    try:
+        store = dist.distributed_c10d._get_default_store()
+        return store.compare_set("failed", "", str(rank)).decode() == str(rank)
+    except RuntimeError:  # the store went with the process that held it
+        return False
+
+
+def speaks_for_all(error: UserError) -> bool:
+    """Whether this process should show the error: what all meet before they join, one says."""
+    return _variable("RANK", 0) == 0 or bool(getattr(error, "__notes__", None))
+
+
+def _variable(name: str, default: int) -> int:
+    text = os.environ.get(name, str(default))
+    try:
+        return int(text)
+    except ValueError:
+        raise UserError(f"The variable {name} is `{text}`; torchrun sets it to a number.") from None
+
+
+def _take_gpu(local_rank: int) -> None:
+    if local_rank >= (num_gpus := torch.cuda.device_count()):
+        raise UserError(
+            f"Process {local_rank} of this machine has no GPU: there are {num_gpus}. Start as many "
+            "processes on each machine as it has GPUs (`torchrun --nproc-per-node=gpu`)."
+        )
+    torch.cuda.set_device(local_rank)
