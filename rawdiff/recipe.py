@@ -123,13 +123,21 @@ class TrainSettings(Settings):
 class CheckpointSettings(Settings):
     """A checkpoint every so many steps, and at the end; the newest `keep_last` are kept.
 
-    Those at multiples of `keep_every_steps` are kept for good. Every `ema_every_steps` and at the
+    `every_steps: auto` weighs the time that a save costs against the time that a failure would
+    (Young and Daly: the root of twice the stall times `mean_hours_between_failures`). At multiples
+    of `keep_every_steps` one is written and kept for good.
+    `mode` says who writes while training goes on: a `process` beside each one, a `thread`, or
+    nobody (`sync`: training waits). `auto` is `process` for several GPUs, else `thread`. All but
+    `sync` hold a second copy of the state in the memory of the CPU.
+    Every `ema_every_steps` and at the
     end, all `power` averages are kept as a snapshot: from them an average of any other width can be
     had later (`sample.weights: power_0.13`). A 20th of the steps is often enough; it takes 4 bytes
     on the disk for each parameter, width and snapshot.
     """
 
-    every_steps: int = Field(default=1000, ge=1)
+    every_steps: Annotated[int, Field(ge=1)] | Literal["auto"] = 1000
+    mean_hours_between_failures: float = Field(default=24.0, gt=0)
+    mode: Literal["auto", "process", "thread", "sync"] = "auto"
     keep_last: int = Field(default=2, ge=1)
     keep_every_steps: int | None = Field(default=None, ge=1)
     ema_every_steps: int | None = Field(default=None, ge=1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TypeVar
 
@@ -23,10 +23,16 @@ T = TypeVar("T")
 
 # Before the first step the first process may read all data for its statistics.
 PATIENCE_AT_FIRST = timedelta(hours=12)
+# Beside the steps a process may wait until another has written its part of a checkpoint.
+PATIENCE_BESIDE = timedelta(hours=1)
 
 
 class PeerFailedError(Exception):
     """Another process of the run failed, and has said why."""
+
+
+class FailedTogetherError(Exception):
+    """What one of the processes could not do; all know of it."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,14 @@ class Processes:
     count: int = 1
     count_here: int = 1
     """On this machine."""
+    group: dist.ProcessGroup | None = None
+    """The channel that they talk through; None is the one of the training."""
+
+    def beside(self) -> Processes:
+        """The same processes on a channel of its own, for one thread beside the training."""
+        if self.count == 1:
+            return self
+        return replace(self, group=dist.new_group(backend="gloo", timeout=PATIENCE_BESIDE))
 
     @property
     def is_first(self) -> bool:
@@ -45,7 +59,7 @@ class Processes:
     def sum(self, tensor: Tensor) -> Tensor:
         """The sum over all processes, in place; on the tensor's device."""
         if self.count > 1:
-            dist.all_reduce(tensor)
+            dist.all_reduce(tensor, group=self.group)
         return tensor
 
     def wait(self) -> None:
@@ -56,7 +70,7 @@ class Processes:
         """What the function gives the first process, which alone calls it."""
         found = [function() if self.is_first else None]
         if self.count > 1:
-            dist.broadcast_object_list(found, device=torch.device("cpu"))
+            dist.broadcast_object_list(found, group=self.group, device=torch.device("cpu"))
         return found[0]  # type: ignore[return-value]
 
     def gather(self, value: T) -> list[T]:
@@ -64,8 +78,26 @@ class Processes:
         if self.count == 1:
             return [value]
         gathered: list[T] = [value] * self.count
-        dist.all_gather_object(gathered, value)
+        dist.all_gather_object(gathered, value, group=self.group)
         return gathered
+
+    def all_succeed(self, function: Callable[[], T]) -> list[T]:
+        """What the function gives the processes, by rank.
+
+        Raises FailedTogetherError in all of them if it failed in any.
+        """
+        result, failure = None, None
+        try:
+            result = function()
+        except Exception as error:
+            if self.count == 1:
+                raise FailedTogetherError(str(error)) from error
+            failure = f"{error} (process {self.rank})"
+        outcomes = self.gather((result, failure))
+        for _, told in outcomes:
+            if told is not None:
+                raise FailedTogetherError(told)
+        return [result for result, _ in outcomes]  # type: ignore[misc]
 
     @contextmanager
     def first_before_others(self) -> Iterator[None]:

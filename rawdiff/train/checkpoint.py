@@ -1,38 +1,33 @@
-"""Checkpoints: complete, published whole or not at all, verified before they are believed.
+"""Checkpoints: which there are, whether they are whole, and what they hold.
 
 A checkpoint is a folder `checkpoints/step-00001000` with torch's distributed checkpoint (DCP), the
-files that describe the run, and `manifest.json` with the size and SHA-256 of each. It is written
-under another name, flushed to the disk, and renamed when it is whole.
+files that describe the run, and `manifest.json` with the size and SHA-256 of each. `saving` writes
+them.
 """
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
-import operator
 import os
-import shutil
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.filesystem import FileSystemWriter
 from torch.distributed.checkpoint.state_dict_loader import load as dcp_load
-from torch.distributed.checkpoint.state_dict_saver import save as dcp_save
 
 from rawdiff.errors import UserError
-from rawdiff.files import write_text
-from rawdiff.parallel.processes import ALONE, Processes
-from rawdiff.train.folder import DESCRIPTION, RunFolder
+from rawdiff.train.folder import RunFolder
 from rawdiff.train.safe_reader import SafeReader
 
 MANIFEST = "manifest.json"
 PREFIX = "step-"
+REPLACED = ".replaced-"  # moved out of the way by one of the same step; counts until that is there
+MOST_THREADS = 8
 
 
 @dataclass(frozen=True)
@@ -43,9 +38,9 @@ class Checkpoint:
 
     @property
     def step(self) -> int:
-        return int(self.path.name.removeprefix(PREFIX))
+        return int(self.path.name.removeprefix(REPLACED).removeprefix(PREFIX))
 
-    def damage(self) -> str | None:
+    def damage(self, *, sizes_only: bool = False) -> str | None:
         """What is wrong with its files, or None if all are as the manifest says."""
         try:
             manifest = json.loads((self.path / MANIFEST).read_text(encoding="utf-8"))
@@ -58,23 +53,43 @@ class Checkpoint:
                 return f"{name} is missing"
             if (size := file.stat().st_size) != facts["bytes"]:
                 return f"{name} has {size} bytes instead of {facts['bytes']}"
-            if _sha256(file) != facts["sha256"]:
+        if sizes_only:
+            return None
+        with ThreadPoolExecutor(min(os.cpu_count() or 1, MOST_THREADS)) as threads:
+            found = list(threads.map(sha256, (self.path / name for name in expected)))
+        for (name, facts), digest in zip(expected.items(), found, strict=True):
+            if digest != facts["sha256"]:
                 return f"{name} has another checksum than when it was written"
         return None
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def sha256(path: Path) -> str | None:
+    """Of a file's bytes; None where they cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None
 
 
 def checkpoints(folder: RunFolder) -> list[Checkpoint]:
     """All published checkpoints of a run, oldest first, unverified."""
-    found = folder.checkpoints.glob(f"{PREFIX}*")
-    return sorted(
-        (Checkpoint(p) for p in found if p.name.removeprefix(PREFIX).isdigit()),
-        key=lambda checkpoint: checkpoint.step,
-    )
+    found: dict[int, Checkpoint] = {}
+    for start in (f"{REPLACED}{PREFIX}", PREFIX):
+        for path in folder.checkpoints.glob(f"{start}*"):
+            if path.name.removeprefix(start).isdigit():
+                one = Checkpoint(path)
+                found[one.step] = one
+    return [found[step] for step in sorted(found)]
+
+
+def checkpoint_of(folder: RunFolder, step: int) -> Checkpoint:
+    """The checkpoint of a step, unverified. UserError if there is none."""
+    there = {checkpoint.step: checkpoint for checkpoint in checkpoints(folder)}
+    if step not in there:
+        steps = ", ".join(map(str, there)) or "none"
+        raise UserError(f"{folder.path} has no checkpoint of step {step}; there are: {steps}.")
+    return there[step]
 
 
 def find_checkpoint(
@@ -85,13 +100,7 @@ def find_checkpoint(
     Damaged ones are reported and passed over. Raises UserError if the step asked for is not
     there or is damaged, or if all are damaged.
     """
-    there = checkpoints(folder)
-    if step is not None:
-        chosen = [checkpoint for checkpoint in there if checkpoint.step == step]
-        if not chosen:
-            steps = ", ".join(str(checkpoint.step) for checkpoint in there) or "none"
-            raise UserError(f"{folder.path} has no checkpoint of step {step}; there are: {steps}.")
-        there = chosen
+    there = checkpoints(folder) if step is None else [checkpoint_of(folder, step)]
     for checkpoint in reversed(there):
         damage = checkpoint.damage()
         if damage is None:
@@ -103,113 +112,6 @@ def find_checkpoint(
             "`run_dir` to begin anew; nothing was deleted."
         )
     return None
-
-
-def save(
-    folder: RunFolder,
-    state: dict[str, Any],
-    step: int,
-    processes: Processes = ALONE,
-    *,
-    keep_last: int,
-    keep_every: int | None,
-) -> Checkpoint:
-    """Publish a checkpoint, then delete those that are no longer to be kept.
-
-    Each process writes its shards. Raises UserError if it cannot be written (a full disk); earlier
-    ones are untouched then.
-    """
-    final = folder.checkpoints / f"{PREFIX}{step:08d}"
-    partial = folder.checkpoints / f".partial-{final.name}"
-
-    def prepare() -> None:
-        for stale in folder.checkpoints.glob(".partial-*"):  # left by a kill
-            shutil.rmtree(stale, ignore_errors=True)
-        partial.mkdir(parents=True)
-        _require_space(folder.checkpoints, state)
-
-    def publish() -> None:
-        if final.exists():
-            shutil.rmtree(final)
-        partial.rename(final)
-        _sync(folder.checkpoints)
-        _prune(folder, step, keep_last, keep_every)
-
-    try:
-        processes.from_first(prepare)
-        _write(folder, state, partial, step, processes)
-        processes.from_first(publish)
-    except (OSError, UserError, CheckpointException) as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        kept = [checkpoint.step for checkpoint in checkpoints(folder)]
-        raise UserError(
-            f"The checkpoint of step {step} could not be written to {folder.checkpoints}: "
-            f"{_cause(error)}. Free some space there and give the same command again; it continues "
-            f"from {f'step {kept[-1]}' if kept else 'the beginning'}."
-        ) from error
-    return Checkpoint(final)
-
-
-def _write(
-    folder: RunFolder, state: dict[str, Any], partial: Path, step: int, processes: Processes
-) -> None:
-    writer = FileSystemWriter(partial, single_file_per_rank=True, sync_files=True)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
-        dcp_save(state, storage_writer=writer, no_dist=processes.count == 1)
-    if processes.is_first:
-        for name in DESCRIPTION:
-            shutil.copyfile(folder.path / name, partial / name)
-    processes.wait()
-    files = sorted(file for file in partial.iterdir())
-    mine = files[processes.rank :: processes.count]
-    facts = processes.gather({file.name: _facts(file) for file in mine})
-    if processes.is_first:
-        manifest = {"format": 1, "step": step, "files": functools.reduce(operator.or_, facts)}
-        write_text(partial / MANIFEST, json.dumps(manifest, indent=1))
-        _sync(partial)
-
-
-def _facts(file: Path) -> dict[str, Any]:
-    """What the manifest says of a file, which is on the disk then."""
-    _sync(file)
-    return {"bytes": file.stat().st_size, "sha256": _sha256(file)}
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _tensors(state: Any) -> list[torch.Tensor]:
-    if isinstance(state, torch.Tensor):
-        return [state]
-    values = state.values() if isinstance(state, dict) else state if isinstance(state, list) else ()
-    return [tensor for value in values for tensor in _tensors(value)]
-
-
-def _require_space(path: Path, state: dict[str, Any]) -> None:
-    needed = sum(tensor.nbytes for tensor in _tensors(state))
-    if (free := shutil.disk_usage(path).free) < needed:
-        raise OSError(f"{needed / 1e9:.2f} GB are needed, but only {free / 1e9:.2f} GB are free")
-
-
-def _cause(error: BaseException) -> str:
-    """The message of the error inside torch's wrapping."""
-    if isinstance(error, CheckpointException) and error.failures:
-        return str(next(iter(error.failures.values()))[0])
-    return str(error)
-
-
-def _prune(folder: RunFolder, step: int, keep_last: int, keep_every: int | None) -> None:
-    """Later ones than the newest are damaged leftovers: they neither count nor are deleted."""
-    there = [checkpoint for checkpoint in checkpoints(folder) if checkpoint.step <= step]
-    for checkpoint in there[:-keep_last]:
-        if not (keep_every and checkpoint.step % keep_every == 0):
-            shutil.rmtree(checkpoint.path, ignore_errors=True)
 
 
 def load(checkpoint: Checkpoint, state: dict[str, Any]) -> dict[str, Any]:

@@ -12,11 +12,11 @@ from rawdiff.data.dataset import Batch
 from rawdiff.errors import UserError
 from rawdiff.parallel.apply import add_gradients_up, whole
 from rawdiff.parallel.processes import ALONE, Agreement, Processes
-from rawdiff.train import checkpoint
 from rawdiff.train.averages import save_snapshot
 from rawdiff.train.folder import RunFolder
 from rawdiff.train.log import Log
 from rawdiff.train.objective import Objective
+from rawdiff.train.saving import Saver
 from rawdiff.train.state import StepSums, TrainState
 from rawdiff.train.stopping import StopSignal
 
@@ -30,31 +30,36 @@ class Loop:
     batches: Iterator[Batch]
     folder: RunFolder
     log: Log
+    saver: Saver
     draw_picture: Callable[[TrainState], None]
     processes: Processes = ALONE
 
     def run(self) -> None:
         """From step to step; every way out leads over a checkpoint."""
-        state, train, settings = self.state, self.state.recipe.train, self.state.recipe.checkpoint
-        every, ema_every = settings.every_steps, settings.ema_every_steps
+        state, train, saver = self.state, self.state.recipe.train, self.saver
+        ema_every = state.recipe.checkpoint.ema_every_steps
         agree = Agreement(self.processes)
         with StopSignal() as stop:
             while True:
                 self.train_step()
                 self.log.advance(state.step)
                 last = state.step == train.num_steps
-                (stopping,) = agree(bool(stop))
+                stopping, failed = agree(bool(stop), saver.failed)
+                if failed:
+                    saver.finish()
                 if state.step % train.log_every == 0 or last:
                     self.write_log()
                 if train.picture_every and (state.step % train.picture_every == 0 or last):
                     self.draw_picture(state)
                 if ema_every and (state.step % ema_every == 0 or last):
                     self.save_averages()  # first, so that no checkpoint lacks its snapshots
-                if state.step % every == 0 or last or stopping:
-                    self.save()
+                if saver.due(state.step) or last or stopping:
+                    self.require_finite_window()
+                    saver.begin(state.state_dict(), state.step)
                 if last or stopping:
                     break
-        agree.settle()
+            agree.settle()
+            saver.finish()
         if not last:
             self.log.say(
                 f"Stopped by {stop.received or 'another process'} after step {state.step}, with a "
@@ -86,6 +91,7 @@ class Loop:
 
         self.processes.sum(sums.values)
         grad_norm = self.clip_gradients()
+        self.saver.wait_until_staged()  # until here a save may still read the weights
         state.update()
         state.window.add(sums, grad_norm)
 
@@ -109,19 +115,6 @@ class Loop:
         self.require_finite_window()
         size = state.recipe.train.batch_size
         save_snapshot(self.folder, state.emas, state.step, size, self.processes)
-
-    def save(self) -> None:
-        """A checkpoint, unless the weights have become useless."""
-        state, settings = self.state, self.state.recipe.checkpoint
-        self.require_finite_window()
-        checkpoint.save(
-            self.folder,
-            state.state_dict(),
-            state.step,
-            self.processes,
-            keep_last=settings.keep_last,
-            keep_every=settings.keep_every_steps,
-        )
 
     def require_finite_window(self) -> None:
         _, grad_norm, loss, *_ = self.state.window.sums.tolist()

@@ -44,6 +44,7 @@ from rawdiff.train.folder import RunFolder
 from rawdiff.train.log import Log
 from rawdiff.train.loop import Loop
 from rawdiff.train.objective import Objective
+from rawdiff.train.saving import Saver
 from rawdiff.train.state import TrainState
 from rawdiff.train.weights import read_weights, take_over
 
@@ -169,7 +170,7 @@ def _run(
     )
     processes.from_first(lambda: drop_snapshots(folder, after=state.step))
     network = make_network(recipe, data.train.info, patcher)
-    with Log(
+    log = Log(
         folder,
         first_step=state.step,
         num_steps=recipe.train.num_steps,
@@ -178,9 +179,11 @@ def _run(
         device=state.device,
         tensorboard=recipe.train.tensorboard,
         processes=processes,
-    ) as log:
+    )
+    saver = Saver(folder, recipe.checkpoint, processes, state.device, log.say)
+    with log, saver:
         draw = functools.partial(_draw_picture, folder, patcher, data, log, network, processes)
-        Loop(state, objective, batches, folder, log, draw, processes).run()
+        Loop(state, objective, batches, folder, log, saver, draw, processes).run()
 
 
 def _require_same_run(folder: RunFolder, recipe: Recipe, say: Say) -> checkpoint.Checkpoint | None:

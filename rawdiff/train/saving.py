@@ -1,0 +1,271 @@
+"""Writing checkpoints beside the steps of a run, so that training hardly waits.
+
+The state is copied aside (staged) while the next step computes its gradients; a process or a thread
+writes the copy. `publish` makes a checkpoint of what was written.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+import warnings
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+
+import torch
+from torch.distributed.checkpoint import _async_process_executor as torch_beside
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.filesystem import FileSystemWriter
+from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
+from torch.distributed.checkpoint.state_dict_saver import AsyncCheckpointerType, async_save
+from torch.distributed.checkpoint.state_dict_saver import save as dcp_save
+
+from rawdiff.errors import UserError
+from rawdiff.parallel.apply import local
+from rawdiff.parallel.processes import FailedTogetherError, Processes
+from rawdiff.recipe import CheckpointSettings
+from rawdiff.train.checkpoint import checkpoints
+from rawdiff.train.folder import RunFolder
+from rawdiff.train.interval import Interval
+from rawdiff.train.publish import State, clear_leftovers, commit, make_partial, tensors_of
+
+Say = Callable[[str], None]
+
+SHARED_MEMORY = Path("/dev/shm")  # through it a copy reaches the process beside
+FALL_BACK = {"process": "thread", "thread": "sync"}
+WRITER = {"process": "a process beside", "thread": "a thread", "sync": "training itself, waiting"}
+
+
+class Saver:
+    """Saves a run's states, one at a time. All processes call its methods after the same steps."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        settings: CheckpointSettings,
+        processes: Processes,
+        device: torch.device,
+        say: Say,
+    ) -> None:
+        self.folder, self.settings, self.say = folder, settings, say
+        self.processes, self.beside = processes, processes.beside()
+        self.on_gpu = device.type == "cuda"
+        self.mode: str | None = None
+        self.interval = Interval(settings, processes, say)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._stager: DefaultStager | None = None
+        self._staging: Future[State] | None = None
+        self._saving: Future[None] | None = None
+        self._begun: tuple[int, float] | None = None
+        processes.from_first(lambda: clear_leftovers(folder))
+
+    def __enter__(self) -> Saver:
+        return self
+
+    def due(self, step: int) -> bool:
+        """Whether the recipe wants a checkpoint after this step."""
+        return self.interval.due(step)
+
+    def begin(self, state: State, step: int) -> None:
+        """Save a state, which must not change before `wait_until_staged`.
+
+        Finishes the save before. Raises UserError if that, or this one, cannot be written.
+        """
+        start = time.perf_counter()
+        self.finish()
+        if self.mode is None:
+            self.mode = self._choose_mode(state)
+        if self.mode == "sync":
+            self._save(lambda: state, step)
+        else:
+            self._stager = self._stager or self._make_stager()
+            if self.on_gpu:
+                torch.cuda.synchronize()  # the copy runs on a stream that waits for no other
+            staging = self._stager.stage(state)
+            assert isinstance(staging, Future)
+            self._staging = staging
+            self._saving = self._thread.submit(self._save, staging.result, step)
+        self._begun = step, time.perf_counter() - start
+
+    def wait_until_staged(self) -> None:
+        """From here on the state may change. UserError if there is no memory for its copy."""
+        if self._begun is None:
+            return
+        (step, stall), self._begun = self._begun, None
+        start = time.perf_counter()
+        if self._staging is not None:
+            try:
+                self._staging.result()
+            except Exception as error:
+                raise UserError(
+                    f"The state of step {step} cannot be copied aside: {error}. Set "
+                    "`checkpoint.mode: sync`, which needs no memory for a copy."
+                ) from error
+            self._staging = None
+        self.interval.plan(step, stall + time.perf_counter() - start)
+
+    @property
+    def failed(self) -> bool:
+        """Whether a save failed in the meantime: then `finish`, called by all, tells how."""
+        saving = self._saving
+        return saving is not None and saving.done() and saving.exception() is not None
+
+    def finish(self) -> None:
+        """Wait until what was begun is published. UserError if it could not be written."""
+        if self._saving is not None:
+            saving, self._saving = self._saving, None
+            saving.result()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """A save under way is brought to its end, also after an error."""
+        self._thread.shutdown(wait=True)
+        if self._stager is not None:
+            self._stager.close()
+        torch_beside._CHECKPOINT_PROCESS = None  # ends it, where there is one
+        if error is None:
+            self.finish()
+
+    def _choose_mode(self, state: State) -> str:
+        mode: str = self.settings.mode
+        if mode == "auto":
+            mode = "process" if self.on_gpu and self.processes.count > 1 else "thread"
+        if mode == "process" and (reason := self._why_no_process(state)) is not None:
+            return self._fall_back(mode, reason)
+        return mode
+
+    def _why_no_process(self, state: State) -> str | None:
+        """What stands against a process beside each one; the same answer in all processes."""
+        if self.processes.count == 1:
+            return "that needs several processes, started by torchrun"
+        # A copy that outgrows it would not raise an error: it would end the run with SIGBUS.
+        needed = (
+            sum(local(tensor).nbytes for tensor in tensors_of(state)) * self.processes.count_here
+        )
+        free = shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.is_dir() else 0
+        if any(self.processes.gather(free < needed)):
+            return f"{SHARED_MEMORY} is too small: {needed / 1e9:.2f} GB are needed on each machine"
+        return None
+
+    def _fall_back(self, mode: str, reason: str) -> str:
+        """The next mode, said in the log."""
+        following = FALL_BACK[mode]
+        self.say(
+            f"Checkpoints cannot be written by {WRITER[mode]} ({reason}). "
+            f"From now on {WRITER[following]} writes them."
+        )
+        return following
+
+    def _make_stager(self) -> DefaultStager:
+        return DefaultStager(
+            StagingOptions(
+                use_pinned_memory=self.on_gpu,
+                use_shared_memory=self.mode == "process",
+                use_async_staging=True,
+                use_non_blocking_copy=self.on_gpu,
+            )
+        )
+
+    def _save(self, staged: Callable[[], State], step: int) -> None:
+        """Write a state, publish it, delete what need not be kept. UserError if it cannot be.
+
+        All processes are in here together, each in its thread.
+        """
+
+        def wait() -> None:
+            staged()
+
+        partial: Path | None = None
+        folder, beside = self.folder, self.beside
+        try:
+            beside.all_succeed(wait)
+            while True:
+                partial = beside.all_succeed(
+                    lambda: make_partial(folder, step, staged()) if beside.is_first else None
+                )[0]
+                assert partial is not None
+                problem = self._upload(staged(), partial)
+                if problem is None:
+                    break
+                self._discard(partial)
+                self.mode = self._fall_back(str(self.mode), problem)
+            commit(folder, partial, step, beside, self.settings)
+        except FailedTogetherError as error:
+            self._discard(partial)
+            kept = [checkpoint.step for checkpoint in checkpoints(folder)]
+            raise UserError(
+                f"The checkpoint of step {step} could not be written to {folder.checkpoints}: "
+                f"{error}. Free some space there and give the same command again; it continues "
+                f"from {f'step {kept[-1]}' if kept else 'the beginning'}."
+            ) from error
+
+    def _upload(self, state: State, partial: Path) -> str | None:
+        """None once all shards are written, else what is wrong with the mode.
+
+        Raises FailedTogetherError if the disk refuses a shard, or no other mode is left.
+        """
+        refused, broken = None, None
+        try:
+            self._write(state, partial)
+        except CheckpointException as error:
+            refused = _cause(error)
+        except Exception as error:
+            broken = f"{type(error).__name__}: {error}"
+        outcomes = self.beside.gather((refused, broken))
+        for refused, broken in outcomes:
+            if refused is not None or (broken is not None and self.mode == "sync"):
+                raise FailedTogetherError(refused or broken)
+        return next((broken for _, broken in outcomes if broken is not None), None)
+
+    def _write(self, state: State, partial: Path) -> None:
+        writer = FileSystemWriter(partial, single_file_per_rank=True, sync_files=True)
+        group = self.beside.group
+        if self.mode == "process":
+            async_save(
+                state,
+                storage_writer=writer,
+                process_group=group,
+                async_checkpointer_type=AsyncCheckpointerType.PROCESS,
+                async_stager=_AlreadyStaged(),
+            ).result()  # type: ignore[union-attr]
+            return
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+            dcp_save(
+                state,
+                storage_writer=writer,
+                process_group=group,
+                no_dist=self.processes.count == 1,
+            )
+
+    def _discard(self, partial: Path | None) -> None:
+        if partial is not None and self.beside.is_first:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+class _AlreadyStaged:
+    """Tells torch that the state is a copy of its own."""
+
+    should_synchronize_after_execute = False
+
+    def stage(self, state_dict: State) -> State:
+        return state_dict
+
+    def synchronize_staging(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def _cause(error: CheckpointException) -> str:
+    """The message of the error inside torch's wrapping."""
+    if error.failures:
+        return str(next(iter(error.failures.values()))[0])
+    return str(error)
