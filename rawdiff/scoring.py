@@ -31,6 +31,7 @@ from rawdiff.evaluate.report import (
     evaluate,
     join,
     report_of,
+    require_rows,
     require_sound,
 )
 from rawdiff.evaluate.resample import at_size, resample
@@ -241,7 +242,9 @@ class Scoring:
     def _features(self, evaluator: FeatureEvaluator, x: Tensor, basis: Basis) -> dict[str, Tensor]:
         x = x.to(self.model.sampler.device).float()
         with torch.no_grad():
-            return evaluator.features(resample(x, self._info), basis)
+            found = evaluator.features(resample(x, self._info), basis)
+        require_rows(evaluator, found, len(x))
+        return found
 
     def _fill(self, store: Store, make: Make, what: str) -> None:
         num_missing = sum(map(len, store.missing()))

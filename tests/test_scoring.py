@@ -253,6 +253,26 @@ def test_each_column_has_its_own_number(run, monkeypatch) -> None:
     assert set(report.scores["means"]) == {GENERATED, ORACLE}
 
 
+@pytest.mark.parametrize(
+    ("features", "said"),
+    [
+        ({"pool": torch.zeros(1, 3)}, r"`pool` with 1 rows \[1, 3\] for a batch of 4 samples"),
+        ({"pool": torch.tensor(1.0)}, "`pool` with no rows"),
+        ({}, "returned nothing"),
+    ],
+)
+def test_features_without_a_row_for_each_sample_are_named_with_the_cure(
+    run, monkeypatch, features, said
+) -> None:
+    class Mistaken(Means):
+        def features(self, batch, basis):
+            return features
+
+    use(monkeypatch, mistaken=Mistaken(num_samples=4, batch_size=4))
+    with pytest.raises(UserError, match=rf"`Mistaken.features` .*{said}.*one row for each sample"):
+        results.evaluate_run(run, **QUIET)
+
+
 def test_a_reference_of_its_own_takes_the_place_of_the_training_data(run, monkeypatch) -> None:
     np.save(run / "other.npy", np.full((6, 1, 8), 7.0, dtype=np.float32))
 

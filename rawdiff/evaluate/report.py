@@ -14,7 +14,7 @@ from rich.table import Table
 from torch import Tensor
 
 from rawdiff.errors import UserError
-from rawdiff.evaluate.evaluator import Basis, Evaluator, Goal, Scorer
+from rawdiff.evaluate.evaluator import Basis, Evaluator, Features, Goal, Scorer
 from rawdiff.files import write_text
 
 GENERATED = "generated"
@@ -123,6 +123,21 @@ def require_sound(samples: Tensor, always_there: Tensor) -> None:
             "training data always have a value: the model has diverged. Look at its loss, and "
             "draw from an earlier checkpoint or from an EMA."
         )
+
+
+def require_rows(evaluator: Scorer, features: Features, num_samples: int) -> None:
+    """UserError unless there are features, each with one row for each sample of the batch."""
+    name, cure = type(evaluator).__name__, "return one row for each sample of the batch, [n, …]"
+    if not features:
+        raise UserError(f"`{name}.features` returned nothing; {cure}, by name.")
+    for key, values in features.items():
+        if values.dim() == 0 or len(values) != num_samples:
+            rows = f"{len(values)} rows" if values.dim() else "no rows"
+            raise UserError(
+                f"`{name}.features` returned `{key}` with {rows} {list(values.shape)} for a batch "
+                f"of {num_samples} samples; {cure}. What is of all samples at once, such as a "
+                "mean, belongs in its `score`."
+            )
 
 
 def _meaning(evaluator: Scorer) -> str:
