@@ -22,6 +22,7 @@ from rawdiff.check import check
 from rawdiff.data.packed import pack, packed_folder
 from rawdiff.errors import UserError
 from rawdiff.evaluate import report as score_report
+from rawdiff.explain import explain
 from rawdiff.study.start import plan_study, run_study
 from rawdiff.train.start import train
 from rawdiff.tune.search import parse_grid, tune
@@ -140,7 +141,7 @@ def _import(args: argparse.Namespace) -> None:
     try:
         form = format_class(**options)
     except ValidationError as error:
-        raise UserError("; ".join(recipe_file.explain(error, format_class))) from None
+        raise UserError("; ".join(explain(error, format_class))) from None
     exchange.import_model(form, file, out, say=_say)
 
 
