@@ -57,6 +57,9 @@ class FID(FeatureEvaluator):
             return "oracle"
         return "low" if key == "" else "high"
 
+    def score_keys(self, info: DataInfo) -> tuple[str, ...]:
+        return "", "inception_score", "inception_score_std", "precision", "recall"
+
     def origin(self) -> dict[str, Any]:
         return {"torch-fidelity": library().version, "weights": weights_origin(self.weights)}
 

@@ -98,6 +98,9 @@ def run_study(
     if stopped:
         say(f"Stopped by {stopped}; the same command continues.")
         return study.out
+    outcome = progress.outcome()
+    if outcome.metric is None and (names := outcome.score_names):
+        say(f"No cell has the score `{study.metric}`; there are: {', '.join(names)}.")
     _require_success(study, progress.failures, strict)
     return study.out
 
@@ -178,11 +181,15 @@ class _Progress:
         seconds = self.seconds / self.num_ended * left / min(self.num_places, left)
         return f"; about {_clock(seconds)} left for {left}"
 
-    def write(self) -> Outcome:
-        """Tables and picture of what there is so far."""
+    def outcome(self) -> Outcome:
+        """What there is so far."""
         study = self.study
         results = [read_result(cell, self.failures.get(cell.name)) for cell in study.cells]
-        outcome = Outcome(study.grid, study.cells, results, study.command, study.metric)
+        return Outcome(study.grid, study.cells, results, study.command, study.metric)
+
+    def write(self) -> Outcome:
+        """Tables and picture of what there is so far, which is returned."""
+        study, outcome = self.study, self.outcome()
         write_tables(outcome, study.out)
         self.board.write(outcome, study.out / "picture.png")
         return outcome

@@ -28,6 +28,7 @@ from rawdiff.errors import UserError
 from rawdiff.evaluate.evaluator import Basis
 from rawdiff.evaluate.report import GENERATED, ORACLE, REFERENCE
 from rawdiff.recipe_file import load_recipe
+from rawdiff.train.folder import RunFolder
 from rawdiff.train.start import train
 
 if find_spec("torch_fidelity") is None:
@@ -329,6 +330,8 @@ def test_a_killed_fid_goes_on_and_a_published_reference_gives_the_same(
     assert set(whole["scores"]) == {
         "fid", "fid/inception_score", "fid/inception_score_std", "fid/precision", "fid/recall",
     }  # fmt: skip
+    keys = FID().score_keys(RunFolder(run).info())
+    assert set(whole["scores"]) == {f"fid/{key}" if key else "fid" for key in keys}
     assert whole["counts"]["fid"] == {GENERATED: 8, ORACLE: 4, REFERENCE: 12}
 
     published = tmp_path / "published.npz"
