@@ -83,12 +83,19 @@ def _tune(args: argparse.Namespace) -> None:
 
 
 def _study(args: argparse.Namespace) -> None:
-    study = plan_study(args.recipe, args.grid, args.overrides, out=args.out, metric=args.metric)
+    study = plan_study(
+        args.recipe,
+        args.grid,
+        args.overrides,
+        out=args.out,
+        metric=args.metric,
+        parallel=args.parallel,
+    )
     for line in study.describe():
         _say(line)
     if args.check:
         return
-    out = run_study(study, parallel=args.parallel, strict=args.strict, say=_say)
+    out = run_study(study, strict=args.strict, say=_say)
     _say(f"Table: {out / 'table.md'} and table.csv  picture: {out / 'picture.png'}")
 
 

@@ -356,6 +356,23 @@ def test_a_score_that_turns_out_to_be_of_no_cell_is_told_at_the_end(
     assert said in capsys.readouterr().out
 
 
+def test_cells_that_are_finished_are_marked_and_those_of_another_grid_counted(
+    finished, capsys
+) -> None:
+    def told(*grid: str) -> str:
+        arguments = study(finished.parent / "recipe.yaml", *grid, "--check")
+        assert main([str(a) for a in arguments]) == 0
+        return capsys.readouterr().out
+
+    two = told("--grid", "flow.loss=x,eps", "--grid", "sample.num_steps=1")
+    done, new = (line for line in two.splitlines() if line.startswith("  flow.loss="))
+    assert done.endswith("8 samples; finished already")
+    assert new.endswith("8 samples")
+    assert "not in this table: 3. The command with their grid" in two
+    whole = told("--grid", "flow.loss=x,v", "--grid", "sample.num_steps=1,2")
+    assert "other grids" not in whole
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -374,5 +391,7 @@ def test_what_cannot_work_is_refused_before_anything_is_written(
     tmp_path, capsys, arguments, words
 ) -> None:
     assert main([str(a) for a in study(write_recipe(tmp_path), *arguments)]) == 2
-    assert words in capsys.readouterr().err
+    told = capsys.readouterr()
+    assert words in told.err
+    assert not told.out
     assert not (tmp_path / "out").exists()
