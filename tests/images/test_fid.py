@@ -187,9 +187,18 @@ def test_weights_that_do_not_fit_are_named(tmp_path) -> None:
     torch.save(state, broken)
     with pytest.raises(UserError, match=r"no finite tensor as `fc\.bias`"):
         inception(broken, CPU)
-    broken.write_bytes(broken.read_bytes()[:1000])
-    with pytest.raises(UserError, match="refused"):
-        inception(broken, CPU)
+    for content, said in (
+        (broken.read_bytes()[:1000], "is damaged or cut short: .*Fetch it again"),
+        (b"\x80\x02what is this", "it is damaged, or no plain pickle"),
+        (b"<html>not found</html>", "is no file of torch: it begins with"),
+        (b"", "is no file of torch"),
+    ):
+        broken.write_bytes(content)
+        with pytest.raises(UserError, match=said) as error:
+            inception(broken, CPU)
+        assert str(broken) in str(error.value)
+        assert library().network.URL_INCEPTION_V3 in str(error.value)
+        assert "weights_only" not in str(error.value)
     with pytest.raises(UserError, match="cannot be read"):
         inception(tmp_path / "absent.pth", CPU)
 
@@ -206,6 +215,20 @@ def test_without_the_net_the_error_says_where_the_weights_are(monkeypatch) -> No
         inception(None, CPU)
     assert url in str(error.value)
     assert FID().origin()["weights"] == url
+
+
+@pytest.mark.parametrize("content", [b"\x80\x02what is this", b"PK\x03\x04 is this", b""])
+def test_damaged_weights_in_the_cache_are_named_without_torchs_advice(
+    tmp_path, monkeypatch, content
+) -> None:
+    path = tmp_path / "checkpoints" / "weights-inception-2015-12-05-6726825d.pth"
+    path.parent.mkdir()
+    path.write_bytes(content)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    with pytest.raises(UserError, match=r"is damaged\. Delete it; it is downloaded again") as error:
+        inception(None, CPU)
+    assert str(path) in str(error.value)
+    assert "weights_only" not in str(error.value)
 
 
 def test_torchvision_may_be_absent() -> None:

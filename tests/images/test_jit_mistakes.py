@@ -149,6 +149,7 @@ def test_what_is_wrong_with_a_checkpoint_is_named(tmp_path, key, said) -> None:
         (b"", "no file of torch"),
         (b"#!/bin/sh\n", "no file of torch"),
         ("cut", "damaged or cut short"),
+        (b"\x80\x02what is this", "it is damaged, or no plain pickle of tensors"),
         ("zip", "damaged or cut short"),
         ("list", "no weights `model_ema1`; it holds list"),
         ("bare", "no weights `model_ema1`; it holds `net.pos_embed`"),
