@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -54,8 +54,8 @@ def draw_samples(
 ) -> Image.Image:
     """One picture of samples [n, C, …] with 1 to 4 dims after the channels, NaN in light grey.
 
-    A row for each class with its name, if there are labels [n] and any comes twice; otherwise all
-    samples, `columns` to a row. A row shows the first `columns` of its class.
+    A row for each class with its name, if there are labels [n] and any comes twice: the first
+    `columns` of it. Otherwise all samples, `columns` to a row, each above its class's name.
 
     Three channels with a range of values are red, green and blue. Otherwise the first four
     channels are drawn one by one: in grey if there is a range, else in colours from a low to a
@@ -79,6 +79,9 @@ def draw_samples(
         ]
     )
     pictures = [(name, [next(tiles) for _ in row]) for name, row in rows]
+    if labels is not None and not any(name for name, _ in rows):
+        names = iter(_class_name(info, label) for label in labels)
+        pictures = [(name, _above_names(row, names)) for name, row in pictures]
     return _page(pictures, [] if grey or not legend else _legend(info, limits, lines))
 
 
@@ -186,6 +189,12 @@ def _rows(
         (_class_name(info, label), [i for i, own in enumerate(labels) if own == label][:columns])
         for label in sorted(set(labels))
     ]
+
+
+def _above_names(tiles: Sequence[Image.Image], names: Iterator[str]) -> list[Image.Image]:
+    """Each tile with the next name below it."""
+    below = (_text(name, TEXT, _text_width(name), LINE_HEIGHT) for name in names)
+    return [_joined(pair, gap=0, down=True) for pair in zip(tiles, below, strict=False)]
 
 
 def _class_name(info: DataInfo, label: int) -> str:

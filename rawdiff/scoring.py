@@ -149,7 +149,7 @@ class Scoring:
             columns[ORACLE] = self._real_features(name, evaluator, basis, held_out, num)
         counts |= {column: len(next(iter(found.values()))) for column, found in columns.items()}
         scores = {c: evaluator.score(found, reference, basis) for c, found in columns.items()}
-        return report_of(name, evaluator, scores, counts)
+        return report_of(name, evaluator, scores, counts, own.name if own else "")
 
     def _reference_data(self, own: OwnReference | None) -> Subset | None:
         """Real samples to take features of, if the reference is not all in tensors."""

@@ -73,11 +73,13 @@ class Evaluator(Scorer, ABC):
 class OwnReference:
     """A reference other than the training data: samples to take features of, or tensors as given.
 
-    Either may be absent; `score` gets the features and the tensors in one mapping.
+    Either may be absent; `score` gets the features and the tensors in one mapping. `name`, such as
+    that of a file, stands in tables.
     """
 
     data: Dataset | None = None
     tensors: Features = field(default_factory=dict)
+    name: str = ""
 
 
 class FeatureEvaluator(Scorer, ABC):

@@ -362,6 +362,7 @@ def test_a_killed_fid_goes_on_and_a_published_reference_gives_the_same(
     write_moments(evaluator, data, published)
     overrides[1] = overrides[1].replace("}", f", reference: {published}}}")
     assert main(["eval", str(run), "--metric", "fid", *overrides, "holdout=null"]) == 0
+    assert "8 samples against published.npz" in capsys.readouterr().out
     by_file = json.loads((run / "scores-fid.json").read_text())
     assert by_file["scores"]["fid"][GENERATED] == pytest.approx(
         whole["scores"]["fid"][GENERATED], rel=1e-3
