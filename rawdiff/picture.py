@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -80,8 +80,13 @@ def draw_samples(
     )
     pictures = [(name, [next(tiles) for _ in row]) for name, row in rows]
     if labels is not None and not any(name for name, _ in rows):
-        names = iter(_class_name(info, label) for label in labels)
-        pictures = [(name, _above_names(row, names)) for name, row in pictures]
+        names = [_class_name(info, label) for label in labels]
+        width = max(map(_text_width, names))
+        below = iter([_text(name, TEXT, width, LINE_HEIGHT) for name in names])
+        pictures = [
+            ("", [_joined((tile, next(below)), gap=0, down=True) for tile in row])
+            for _, row in pictures
+        ]
     return _page(pictures, [] if grey or not legend else _legend(info, limits, lines))
 
 
@@ -189,12 +194,6 @@ def _rows(
         (_class_name(info, label), [i for i, own in enumerate(labels) if own == label][:columns])
         for label in sorted(set(labels))
     ]
-
-
-def _above_names(tiles: Sequence[Image.Image], names: Iterator[str]) -> list[Image.Image]:
-    """Each tile with the next name below it."""
-    below = (_text(name, TEXT, _text_width(name), LINE_HEIGHT) for name in names)
-    return [_joined(pair, gap=0, down=True) for pair in zip(tiles, below, strict=False)]
 
 
 def _class_name(info: DataInfo, label: int) -> str:
