@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import shutil
 import signal
 import subprocess
@@ -163,6 +164,17 @@ class Malicious:
 
     def __reduce__(self):
         return (os.mkdir, (str(self.path),))
+
+
+def test_the_random_weights_of_the_docs_are_taken(tmp_path, monkeypatch) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "sampling.md").read_text()
+    (block,) = (b for b in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "Random" in b)
+    monkeypatch.chdir(tmp_path)
+    exec(block, {"__name__": "shown"})
+    network = inception(tmp_path / "random_inception.pth", CPU)
+    pool, logits = network(torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8))
+    assert (pool.shape, logits.shape) == ((2, NUM_FEATURES), (2, 1008))
+    assert 0.01 < float(pool.std()) < 100
 
 
 def test_a_malicious_file_of_weights_is_refused_without_being_run(tmp_path) -> None:
