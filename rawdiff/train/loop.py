@@ -39,10 +39,13 @@ class Loop:
         state, train, saver = self.state, self.state.recipe.train, self.saver
         ema_every = state.recipe.checkpoint.ema_every_steps
         agree = Agreement(self.processes)
+        first_step = state.step
         with StopSignal() as stop:
             while True:
                 self.train_step()
                 self.log.advance(state.step)
+                if state.step == first_step + 1:  # what is slow once is over
+                    self.processes.limit_waiting(state.recipe.parallel.timeout_minutes)
                 last = state.step == train.num_steps
                 stopping, failed = agree(bool(stop), saver.failed)
                 if failed:
