@@ -39,12 +39,12 @@ class Interval:
     def due(self, step: int) -> bool:
         """Whether a checkpoint is to be written after this step; asked after each."""
         settings = self.settings
+        if self._next is None:
+            self._next, self._since = step - 1 + FIRST_STEPS, (step, time.perf_counter())
         if settings.keep_every_steps and step % settings.keep_every_steps == 0:
             return True
         if settings.every_steps != "auto":
             return step % settings.every_steps == 0
-        if self._next is None:
-            self._next, self._since = step - 1 + FIRST_STEPS, (step, time.perf_counter())
         return step >= self._next
 
     def plan(self, step: int, stall: float) -> None:

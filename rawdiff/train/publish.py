@@ -70,9 +70,9 @@ def commit(
 
     def complete() -> None:
         write_manifest(partial, step, functools.reduce(operator.or_, facts))
-        final = publish(folder, partial, step)
-        if (damage := Checkpoint(final).damage(sizes_only=True)) is not None:
+        if (damage := Checkpoint(partial).damage(sizes_only=True)) is not None:
             raise OSError(f"it is not whole on the disk ({damage})")
+        publish(folder, partial, step)
         prune(folder, step, settings)
 
     processes.all_succeed(lambda: complete() if processes.is_first else None)
@@ -98,7 +98,7 @@ def write_manifest(partial: Path, step: int, facts: dict[str, Any]) -> None:
     _sync(partial)
 
 
-def publish(folder: RunFolder, partial: Path, step: int) -> Path:
+def publish(folder: RunFolder, partial: Path, step: int) -> None:
     """Give a whole folder its name. One that has it steps aside until then, and stays valid."""
     final = folder.checkpoints / _name(step)
     aside = final.with_name(f"{REPLACED}{final.name}")
@@ -110,7 +110,6 @@ def publish(folder: RunFolder, partial: Path, step: int) -> Path:
     _sync(folder.checkpoints)
     if aside.exists():
         _delete(aside)
-    return final
 
 
 def prune(folder: RunFolder, step: int, settings: CheckpointSettings) -> None:

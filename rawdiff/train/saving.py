@@ -15,11 +15,9 @@ from pathlib import Path
 from types import TracebackType
 
 import torch
-from torch.distributed.checkpoint import _async_process_executor as torch_beside
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import FileSystemWriter
 from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
-from torch.distributed.checkpoint.state_dict_saver import AsyncCheckpointerType, async_save
 from torch.distributed.checkpoint.state_dict_saver import save as dcp_save
 
 from rawdiff.errors import UserError
@@ -30,6 +28,7 @@ from rawdiff.train.checkpoint import checkpoints
 from rawdiff.train.folder import RunFolder
 from rawdiff.train.interval import Interval
 from rawdiff.train.publish import State, clear_leftovers, commit, make_partial, tensors_of
+from rawdiff.train.writer import WriterProcess
 
 Say = Callable[[str], None]
 
@@ -56,9 +55,10 @@ class Saver:
         self.interval = Interval(settings, processes, say)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._stager: DefaultStager | None = None
-        self._staging: Future[State] | None = None
+        self._writer: WriterProcess | None = None
+        self._begun: tuple[State, int, float] | None = None
+        self._staged: Future[tuple[State, str | None]] | None = None
         self._saving: Future[None] | None = None
-        self._begun: tuple[int, float] | None = None
         processes.from_first(lambda: clear_leftovers(folder))
 
     def __enter__(self) -> Saver:
@@ -69,7 +69,7 @@ class Saver:
         return self.interval.due(step)
 
     def begin(self, state: State, step: int) -> None:
-        """Save a state, which must not change before `wait_until_staged`.
+        """Save a state, which must not change before `wait_until_staged` or `finish`.
 
         Finishes the save before. Raises UserError if that, or this one, cannot be written.
         """
@@ -77,33 +77,31 @@ class Saver:
         self.finish()
         if self.mode is None:
             self.mode = self._choose_mode(state)
+        self._begin(state, step)
+        self._begun = state, step, time.perf_counter() - start
+
+    def _begin(self, state: State, step: int) -> None:
         if self.mode == "sync":
-            self._save(lambda: state, step)
-        else:
-            self._stager = self._stager or self._make_stager()
-            if self.on_gpu:
-                torch.cuda.synchronize()  # the copy runs on a stream that waits for no other
-            staging = self._stager.stage(state)
-            assert isinstance(staging, Future)
-            self._staging = staging
-            self._saving = self._thread.submit(self._save, staging.result, step)
-        self._begun = step, time.perf_counter() - start
+            self._save(state, step)
+            return
+        copying = self._copy_aside(state)
+        self._staged = staged = self._thread.submit(self._all_staged, copying)
+        self._saving = self._thread.submit(self._save_staged, staged, step)
 
     def wait_until_staged(self) -> None:
-        """From here on the state may change. UserError if there is no memory for its copy."""
+        """From here on the state may change."""
         if self._begun is None:
             return
-        (step, stall), self._begun = self._begun, None
+        state, step, stall = self._begun
         start = time.perf_counter()
-        if self._staging is not None:
-            try:
-                self._staging.result()
-            except Exception as error:
-                raise UserError(
-                    f"The state of step {step} cannot be copied aside: {error}. Set "
-                    "`checkpoint.mode: sync`, which needs no memory for a copy."
-                ) from error
-            self._staging = None
+        while self._staged is not None:
+            staged, self._staged = self._staged, None
+            _, problem = staged.result()
+            if problem is not None:
+                self.mode = self._fall_back(str(self.mode), problem)
+                self._stager = None
+                self._begin(state, step)
+        self._begun = None
         self.interval.plan(step, stall + time.perf_counter() - start)
 
     @property
@@ -114,6 +112,7 @@ class Saver:
 
     def finish(self) -> None:
         """Wait until what was begun is published. UserError if it could not be written."""
+        self.wait_until_staged()
         if self._saving is not None:
             saving, self._saving = self._saving, None
             saving.result()
@@ -125,12 +124,15 @@ class Saver:
         trace: TracebackType | None,
     ) -> None:
         """A save under way is brought to its end, also after an error."""
-        self._thread.shutdown(wait=True)
-        if self._stager is not None:
-            self._stager.close()
-        torch_beside._CHECKPOINT_PROCESS = None  # ends it, where there is one
-        if error is None:
-            self.finish()
+        try:
+            if error is None:
+                self.finish()
+        finally:
+            self._thread.shutdown(wait=True)
+            if self._stager is not None:
+                self._stager.close()
+            if self._writer is not None:
+                self._writer.close()
 
     def _choose_mode(self, state: State) -> str:
         mode: str = self.settings.mode
@@ -162,6 +164,19 @@ class Saver:
         )
         return following
 
+    def _copy_aside(self, state: State) -> Future[State]:
+        """The copy to be; it fails where there is no memory for it."""
+        try:
+            self._stager = self._stager or self._make_stager()
+            if self.on_gpu:
+                torch.cuda.synchronize()  # the copy runs on a stream that waits for no other
+            copying = self._stager.stage(state)
+        except Exception as error:
+            copying = Future()
+            copying.set_exception(error)
+        assert isinstance(copying, Future)
+        return copying
+
     def _make_stager(self) -> DefaultStager:
         return DefaultStager(
             StagingOptions(
@@ -172,25 +187,35 @@ class Saver:
             )
         )
 
-    def _save(self, staged: Callable[[], State], step: int) -> None:
+    def _all_staged(self, copying: Future[State]) -> tuple[State, str | None]:
+        """The copy, and what kept any of the processes from making its own. In the thread."""
+        state, problem = {}, None
+        try:
+            state = copying.result()
+        except Exception as error:
+            problem = f"the state cannot be copied aside: {error}"
+        problems = self.beside.gather(problem)
+        return state, next((problem for problem in problems if problem is not None), None)
+
+    def _save_staged(self, staged: Future[tuple[State, str | None]], step: int) -> None:
+        state, problem = staged.result()
+        if problem is None:  # else `wait_until_staged` begins anew
+            self._save(state, step)
+
+    def _save(self, state: State, step: int) -> None:
         """Write a state, publish it, delete what need not be kept. UserError if it cannot be.
 
         All processes are in here together, each in its thread.
         """
-
-        def wait() -> None:
-            staged()
-
         partial: Path | None = None
         folder, beside = self.folder, self.beside
         try:
-            beside.all_succeed(wait)
             while True:
                 partial = beside.all_succeed(
-                    lambda: make_partial(folder, step, staged()) if beside.is_first else None
+                    lambda: make_partial(folder, step, state) if beside.is_first else None
                 )[0]
                 assert partial is not None
-                problem = self._upload(staged(), partial)
+                problem = self._write_together(state, partial)
                 if problem is None:
                     break
                 self._discard(partial)
@@ -205,7 +230,7 @@ class Saver:
                 f"from {f'step {kept[-1]}' if kept else 'the beginning'}."
             ) from error
 
-    def _upload(self, state: State, partial: Path) -> str | None:
+    def _write_together(self, state: State, partial: Path) -> str | None:
         """None once all shards are written, else what is wrong with the mode.
 
         Raises FailedTogetherError if the disk refuses a shard, or no other mode is left.
@@ -224,22 +249,17 @@ class Saver:
         return next((broken for _, broken in outcomes if broken is not None), None)
 
     def _write(self, state: State, partial: Path) -> None:
-        writer = FileSystemWriter(partial, single_file_per_rank=True, sync_files=True)
+        storage = FileSystemWriter(partial, single_file_per_rank=True, sync_files=True)
         group = self.beside.group
         if self.mode == "process":
-            async_save(
-                state,
-                storage_writer=writer,
-                process_group=group,
-                async_checkpointer_type=AsyncCheckpointerType.PROCESS,
-                async_stager=_AlreadyStaged(),
-            ).result()  # type: ignore[union-attr]
+            self._writer = self._writer or WriterProcess(group)
+            self._writer.save(state, storage_writer=storage)
             return
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="torch.distributed is disabled")
             dcp_save(
                 state,
-                storage_writer=writer,
+                storage_writer=storage,
                 process_group=group,
                 no_dist=self.processes.count == 1,
             )
@@ -247,21 +267,6 @@ class Saver:
     def _discard(self, partial: Path | None) -> None:
         if partial is not None and self.beside.is_first:
             shutil.rmtree(partial, ignore_errors=True)
-
-
-class _AlreadyStaged:
-    """Tells torch that the state is a copy of its own."""
-
-    should_synchronize_after_execute = False
-
-    def stage(self, state_dict: State) -> State:
-        return state_dict
-
-    def synchronize_staging(self) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
 
 
 def _cause(error: CheckpointException) -> str:
