@@ -61,9 +61,12 @@ def small_recipe(folder: Path, data: Path, patch_size: list[int], **changes: Any
     return path
 
 
-def rawdiff(*args: object, **kwargs: Any) -> subprocess.CompletedProcess[str]:
-    """The command in a process of its own."""
-    command = [sys.executable, "-m", "rawdiff", *map(str, args)]
+def rawdiff(
+    *args: object, script: object = None, **kwargs: Any
+) -> subprocess.CompletedProcess[str]:
+    """The command, or a script in its place, in a process of its own."""
+    program = ["-m", "rawdiff"] if script is None else [str(script)]
+    command = [sys.executable, *program, *map(str, args)]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, **kwargs)
 
 
