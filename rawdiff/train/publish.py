@@ -54,8 +54,12 @@ def make_partial(folder: RunFolder, step: int, state: State) -> Path:
         raise OSError(f"{needed / 1e9:.2f} GB are needed, but only {free / 1e9:.2f} GB are free")
     partial = folder.checkpoints / f"{PARTIAL}{_name(step)}-{uuid.uuid4().hex[:12]}"
     partial.mkdir()
-    for name in DESCRIPTION:
-        shutil.copyfile(folder.path / name, partial / name)
+    try:
+        for name in DESCRIPTION:
+            shutil.copyfile(folder.path / name, partial / name)
+    except OSError:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     return partial
 
 

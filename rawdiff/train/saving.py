@@ -34,7 +34,11 @@ Say = Callable[[str], None]
 
 SHARED_MEMORY = Path("/dev/shm")  # through it a copy reaches the process beside
 FALL_BACK = {"process": "thread", "thread": "sync"}
-WRITER = {"process": "a process beside", "thread": "a thread", "sync": "training itself, waiting"}
+WRITER = {
+    "process": "a process beside",
+    "thread": "a thread",
+    "sync": "training itself, which waits for it,",
+}
 
 
 class Saver:

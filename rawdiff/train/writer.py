@@ -7,6 +7,7 @@ import signal
 import warnings
 from contextlib import suppress
 from multiprocessing.connection import Connection
+from typing import Any
 
 import torch.distributed as dist
 from torch.distributed.checkpoint._async_process_executor import (
@@ -39,9 +40,14 @@ class WriterProcess(_AsyncCheckpointProcess):
         warnings.simplefilter("ignore")
         _AsyncCheckpointProcess._checkpointing_subprocess(pg_init_info, parent_conn)
 
+    def _send(self, data: Any) -> None:
+        if not self._save_process.is_alive():
+            raise RuntimeError(f"it ended with exit code {self._save_process.exitcode}")
+        super()._send(data)
+
     def close(self) -> None:
         """End the process, which has nothing to write any more."""
-        with suppress(OSError):  # it has ended already
+        with suppress(OSError, RuntimeError):  # it has ended already
             self._send(_CheckpointSaveProcessControlOpts.TERMINATE)
         self._save_process.join(SECONDS_TO_END)
         if self._save_process.is_alive():

@@ -11,7 +11,7 @@ CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree", "s
 
 
 class Crash(BaseException):
-    """The end of the process, as far as the disk sees: nothing is done any more, not even tidied."""
+    """The end of the process, as the disk sees it: nothing is done any more, not even tidied."""
 
 
 _watch: list[Callable[[str, tuple], None]] = []

@@ -49,8 +49,6 @@ written = 0
 original_begin, Saver.begin = Saver.begin, begin
 write_item = filesystem._write_item
 match os.environ["KILL_IN"]:
-    case "staging":
-        Saver._all_staged = killed_before(Saver._all_staged)
     case "write":
         filesystem._write_item = killed_in_the_middle
     case "publish":

@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -74,17 +73,21 @@ def no_memory(self: DefaultStager, state: object) -> None:
     raise MemoryError("no memory in process 1")
 
 
-with join_processes(on_gpu=False) as processes:
-    mesh = init_device_mesh("cpu", (2,))
-    w = distribute_tensor(torch.arange(15.0).view(5, 3), mesh, [Shard(0)])
+def main() -> None:
+    with join_processes(on_gpu=False) as processes:
+        mesh = init_device_mesh("cpu", (2,))
+        w = distribute_tensor(torch.arange(15.0).view(5, 3), mesh, [Shard(0)])
 
-    def save(saver: Saver, step: int) -> None:
-        w.add_(1)
-        saver.begin({"w": w, "step": torch.tensor(step)}, step)
-        time.sleep(0.1 * processes.rank)
-        saver.wait_until_staged()
-        w.add_(1000)
-        saver.finish()
-        w.sub_(1000)
+        def save(saver: Saver, step: int) -> None:
+            w.add_(1)
+            saver.begin({"w": w, "step": torch.tensor(step)}, step)
+            saver.wait_until_staged()
+            w.add_(1000)
+            saver.finish()
+            w.sub_(1000)
 
-    try_modes(processes, save)
+        try_modes(processes, save)
+
+
+if __name__ == "__main__":  # the process that writes imports this file
+    main()

@@ -120,14 +120,17 @@ def test_a_full_disk_stops_with_a_clear_message_and_keeps_what_is_there(
     while not published:
         run = RunFolder(tmp_path / f"full-{writes}")
         shutil.copytree(folder.path, run.path)
+        message = None
         try:
             with full_after(writes, run.path):
                 save(run, 3, mode=mode, keep_last=2)
-            published = True
         except UserError as error:
-            assert "checkpoint of step 3 could not be written" in str(error)
-            assert "No space left on device" in str(error)
-            assert "continues from step 2" in str(error)
+            message = str(error)
+        published = message is None
+        if message is not None:
+            assert "checkpoint of step 3 could not be written" in message
+            assert "No space left on device" in message
+            assert "continues from step 2" in message
             names = sorted(path.name for path in run.checkpoints.iterdir())
             assert names == ["step-00000001", "step-00000002"]
             assert newest_step(run) == 2
@@ -137,15 +140,16 @@ def test_a_full_disk_stops_with_a_clear_message_and_keeps_what_is_there(
 
 
 def test_a_save_that_fails_beside_the_steps_is_noticed_before_the_next(folder) -> None:
-    with pytest.raises(UserError, match="step 1 could not be written"), saver_of(folder) as saver:
+    with saver_of(folder) as saver:
         with full_after(3, folder.path):
             saver.begin(state_of(1), 1)
             saver.wait_until_staged()
             assert saver._saving is not None
             saver._saving.exception(timeout=60)
         assert saver.failed
-        saver.finish()
-    assert not saver.failed
+        with pytest.raises(UserError, match="step 1 could not be written"):
+            saver.finish()
+        assert not saver.failed
 
 
 @pytest.mark.parametrize(
@@ -181,6 +185,7 @@ def test_changes_after_the_save_is_staged_are_not_saved(folder, monkeypatch, mod
     with saver_of(folder, mode=mode) as saver:
         state = state_of(1)
         for step in (1, 2):  # the second copy goes where the first one was
+            saver.finish()
             changed.clear()
             saver.begin(state, step)
             saver.wait_until_staged()
@@ -239,7 +244,7 @@ def test_without_memory_for_a_copy_training_waits_and_says_so(folder, monkeypatc
     assert "a process beside (that needs several processes" in said[0]
     assert "From now on a thread writes them" in said[0]
     assert "a thread (the state cannot be copied aside: no memory for a copy)" in said[1]
-    assert "From now on training itself, waiting writes them" in said[1]
+    assert "From now on training itself, which waits for it, writes them" in said[1]
 
 
 def test_processes_save_together_by_all_modes_and_one_process_reads_it(folder) -> None:
@@ -255,7 +260,7 @@ def test_processes_save_together_by_all_modes_and_one_process_reads_it(folder) -
         ["without memory: sync", said[4][1]],
         ["without space", said[5][1]],
     ]
-    assert "a process beside (RuntimeError: Checkpoint background process is dead" in said[2][1]
+    assert "a process beside (RuntimeError: it ended with exit code -9)" in said[2][1]
     assert "is too small" in said[3][1]
     assert "a thread (the state cannot be copied aside: no memory in process 1)" in said[4][1]
     assert "step 6 could not be written" in said[5][1]
@@ -277,7 +282,6 @@ def test_a_run_killed_in_its_saves_goes_on_as_if_nothing_had_been(tmp_path) -> N
     assert main(["train", str(recipe), f"run_dir={whole}"]) == 0
     script = Path(__file__).with_name("killed_in_a_save.py")
     for phase, step, left in (
-        ("staging", 10, [5]),
         ("write", 10, [5]),
         ("publish", 10, [5]),
         ("delete", 15, [10, 15]),
