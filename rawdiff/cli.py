@@ -1,4 +1,4 @@
-"""The command line: `rawdiff train | sample | eval | tune | study | check | import | …`."""
+"""The command line: `rawdiff train | sample | eval | verify | tune | study | check | …`."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from rawdiff.explain import explain
 from rawdiff.parallel.processes import PeerFailedError, speaks_for_all
 from rawdiff.study.start import plan_study, run_study
 from rawdiff.train.start import train
+from rawdiff.train.verify import verify
 from rawdiff.tune.search import parse_grid, tune
 from rawdiff.tune.table import outcome_table
 from rawdiff.version import __version__
@@ -105,6 +106,25 @@ def _check(args: argparse.Namespace) -> None:
     for row in check(recipe):
         table.add_row(row.name, row.text)
     console.print(table)
+
+
+def _verify(args: argparse.Namespace) -> int:
+    """0 if the newest checkpoint is sound, else 1."""
+    newest_is_sound = False
+    table = Table("step", "MB", "kept", "files", box=None, pad_edge=False)
+    for verdict in verify(args.run):
+        newest_is_sound = verdict.damage is None
+        table.add_row(
+            f"{verdict.step:,}",
+            f"{verdict.num_bytes / 1e6:,.1f}",
+            "for good" if verdict.permanent else "until newer ones",
+            "sound" if verdict.damage is None else f"DAMAGED: {verdict.damage}",
+        )
+    if table.row_count:
+        console.print(table)
+    else:
+        _say(f"{args.run} has no checkpoint yet.")
+    return 0 if newest_is_sound else 1
 
 
 def _prepare(args: argparse.Namespace) -> None:
@@ -219,6 +239,8 @@ def _parser() -> argparse.ArgumentParser:
                 metavar="NAME[,NAME]",
                 help="of these evaluators only (default: those of the recipe)",
             )
+    added = command("verify", _verify, "Check every file of a run's checkpoints.")
+    added.add_argument("run", help="the run's folder")
     added = command("tune", _tune, "Find the best average of the weights and guidance by a score.")
     added.add_argument("run", help="the run's folder, or an export")
     overrides(added)
@@ -278,7 +300,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; a user's mistake is shown without a trace, with exit code 2."""
     args = _parse(argv)
     try:
-        args.function(args)
+        return args.function(args) or 0
     except UserError as error:
         if not speaks_for_all(error):
             return 2
@@ -293,4 +315,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    return 0

@@ -301,3 +301,35 @@ def test_a_run_killed_in_its_saves_goes_on_as_if_nothing_had_been(tmp_path) -> N
     assert all(torch.equal(first[name], second[name]) for name in first)
     names = sorted(path.name for path in (killed / "checkpoints").iterdir())
     assert names == ["step-00000015", "step-00000020"]
+
+
+def test_verify_lists_all_checkpoints_and_fails_if_the_newest_is_damaged(tmp_path, capsys) -> None:
+    x = np.zeros((20, 1, 8), dtype=np.float32)
+    recipe = small_recipe(
+        tmp_path,
+        write_arrays(tmp_path, x=x),
+        [2],
+        train={"num_steps": 6},
+        checkpoint={"every_steps": 2, "keep_last": 2, "keep_every_steps": 4},
+    )
+    run = tmp_path / "run"
+
+    def verify(expected: int) -> list[str]:
+        capsys.readouterr()
+        assert main(["verify", str(run)]) == expected
+        return capsys.readouterr().out.splitlines()
+
+    assert main(["train", str(recipe)]) == 0
+    _, fourth, sixth = verify(0)
+    assert fourth.split()[0] == "4"
+    assert "for good" in fourth
+    assert sixth.split()[0] == "6"
+    assert "until newer ones" in sixth
+    assert "sound" in fourth
+    assert "sound" in sixth
+    flip_a_bit(run / "checkpoints" / "step-00000004" / SHARD)
+    assert f"DAMAGED: {SHARD} has another checksum" in verify(0)[1]
+    (run / "checkpoints" / "step-00000006" / "recipe.yaml").unlink()
+    assert "DAMAGED: recipe.yaml is missing" in verify(1)[2]
+    shutil.rmtree(run / "checkpoints")
+    assert "no checkpoint" in verify(1)[0]
