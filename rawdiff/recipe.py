@@ -130,10 +130,9 @@ class CheckpointSettings(Settings):
     `mode` says who writes while training goes on: a `process` beside each one, a `thread`, or
     nobody (`sync`: training waits). `auto` is `process` for several GPUs, else `thread`. All but
     `sync` hold a second copy of the state in the memory of the CPU.
-    Every `ema_every_steps` and at the
-    end, all `power` averages are kept as a snapshot: from them an average of any other width can be
-    had later (`sample.weights: power_0.13`). A 20th of the steps is often enough; it takes 4 bytes
-    on the disk for each parameter, width and snapshot.
+    Every `ema_every_steps` and at the end, all `power` averages are kept as a snapshot: from them
+    an average of any other width can be had later (`sample.weights: power_0.13`). A 20th of the
+    steps is often enough; it takes 4 bytes on the disk for each parameter, width and snapshot.
     """
 
     every_steps: Annotated[int, Field(ge=1)] | Literal["auto"] = 1000
