@@ -69,7 +69,9 @@ def write_result(name: str, result: dict[str, Any]) -> Path:
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
     script = Path(sys.argv[0]).resolve().relative_to(ROOT)
-    command = " ".join(["python", str(script), *sys.argv[1:]])
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    program = ["python"] if count == 1 else ["torchrun", f"--nproc-per-node={count}"]
+    command = " ".join([*program, str(script), *sys.argv[1:]])
     content = {"command": command, "environment": facts, **result}
     path.write_text(json.dumps(content, indent=1) + "\n")
     return path
