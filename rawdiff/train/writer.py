@@ -6,6 +6,7 @@ import logging
 import signal
 import warnings
 from contextlib import suppress
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -17,6 +18,8 @@ from torch.distributed.checkpoint._async_process_executor import (
 )
 
 SECONDS_TO_END = 10.0
+# Schedulers send signals to all processes; a run that stops still needs its last checkpoint.
+BLOCKED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class WriterProcess(_AsyncCheckpointProcess):
@@ -27,15 +30,17 @@ class WriterProcess(_AsyncCheckpointProcess):
     """
 
     def __init__(self, group: dist.ProcessGroup | None) -> None:
-        super().__init__(_ProcessGroupInitInfo(group))
+        resource_tracker.ensure_running()  # whose start would undo the blocking
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)  # inherited by the process
+        try:
+            super().__init__(_ProcessGroupInitInfo(group))
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     @staticmethod
     def _checkpointing_subprocess(
         pg_init_info: _ProcessGroupInitInfo, parent_conn: Connection
     ) -> None:
-        # Schedulers send signals to all; the run that stops still needs its last checkpoint.
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
-            signal.signal(number, signal.SIG_IGN)
         logging.disable(logging.WARNING)  # errors are raised to us
         warnings.simplefilter("ignore")
         _AsyncCheckpointProcess._checkpointing_subprocess(pg_init_info, parent_conn)

@@ -77,6 +77,9 @@ def before_step_3(folder: RunFolder, trouble: str) -> None:
     if trouble == "step 3 is there, damaged":
         shutil.copytree(second, folder.checkpoints / "step-00000003")
         flip_a_bit(folder.checkpoints / "step-00000003" / SHARD)
+    elif trouble == "step 3 alone is there":
+        shutil.rmtree(folder.checkpoints)
+        save(folder, 3)
     elif trouble == "killed twice":
         shutil.rmtree(folder.checkpoints / "step-00000001")
         second.rename(second.with_name(".replaced-step-00000002"))
@@ -85,8 +88,16 @@ def before_step_3(folder: RunFolder, trouble: str) -> None:
             (folder.checkpoints / name / SHARD).write_bytes(b"half of it")
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("trouble", ["none", "step 3 is there, damaged", "killed twice"])
+@pytest.mark.parametrize(
+    ("trouble", "mode"),
+    [
+        ("none", "thread"),
+        ("none", "sync"),
+        ("step 3 is there, damaged", "thread"),
+        ("step 3 alone is there", "sync"),
+        ("killed twice", "sync"),
+    ],
+)
 def test_a_crash_at_any_operation_of_a_save_leaves_a_whole_checkpoint(
     folder, tmp_path, mode, trouble
 ) -> None:
