@@ -237,7 +237,8 @@ def test_a_checkpoint_that_is_not_whole_on_the_disk_deletes_none(folder, monkeyp
     assert newest_step(folder) == 1
 
 
-def test_without_memory_for_a_copy_training_waits_and_says_so(folder, monkeypatch) -> None:
+@pytest.mark.parametrize("wait", [Saver.wait_until_staged, Saver.finish])
+def test_without_memory_for_a_copy_training_waits_and_says_so(folder, monkeypatch, wait) -> None:
     def stage(self, state):
         raise MemoryError("no memory for a copy")
 
@@ -247,7 +248,7 @@ def test_without_memory_for_a_copy_training_waits_and_says_so(folder, monkeypatc
         for step in (1, 2):
             state = state_of(step)
             saver.begin(state, step)
-            saver.wait_until_staged()
+            wait(saver)
             state["model"]["w"].zero_()
     assert [checkpoint.step for checkpoint in checkpoints(folder)] == [1, 2]
     assert newest_step(folder) == 2
