@@ -25,9 +25,13 @@ from rawdiff.evaluate import report as score_report
 from rawdiff.parallel.processes import PeerFailedError, speaks_for_all
 from rawdiff.study.start import plan_study, run_study
 from rawdiff.train.start import train
+from rawdiff.train.stopping import STOPPED, StoppedError
 from rawdiff.tune.search import parse_grid, tune
 from rawdiff.tune.table import outcome_table
 from rawdiff.version import __version__
+
+PEER_FAILED, MISTAKE = 1, 2
+"""Exit codes, beside 0 for what is done and STOPPED."""
 
 console = Console(
     highlight=False,
@@ -271,18 +275,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parse(argv)
     try:
         args.function(args)
+    except StoppedError:
+        return STOPPED
     except UserError as error:
-        if not speaks_for_all(error):
-            return 2
-        Console(stderr=True, highlight=False, soft_wrap=True).print(
-            f"rawdiff: {error}", markup=False
-        )
-        return 2
+        if speaks_for_all(error):
+            _complain(error)
+        return MISTAKE
     except OSError as error:
         sys.stderr.write(f"rawdiff: the system refuses: {error}. Mend that and try again.\n")
-        return 2
-    except PeerFailedError:
-        return 1
+        return MISTAKE
+    except PeerFailedError as error:
+        if str(error):
+            _complain(error)
+        return PEER_FAILED
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def _complain(error: Exception) -> None:
+    """With the process that it befell, where there are several."""
+    where = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console.print(f"rawdiff: {error}{where}", markup=False)

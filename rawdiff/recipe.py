@@ -84,7 +84,8 @@ class TrainSettings(Settings):
     `warmup_samples`, then follows `schedule` down to `final_learning_rate` at the end of the run.
     `class_loss_weight` multiplies the cross entropy of a class head (`model.class_head`), beside
     the sum of a sample's squared errors.
-    `init_from` starts from the weights of another run or export.
+    `init_from` starts from the weights of another run or export. `stop_after_hours` stops each call
+    of the command with a checkpoint, to be continued.
     """
 
     num_steps: int = Field(ge=1)
@@ -103,6 +104,7 @@ class TrainSettings(Settings):
     device: Device = "auto"
     num_workers: int = Field(default=0, ge=0)
     init_from: Path | None = None
+    stop_after_hours: float | None = Field(default=None, gt=0)
     log_every: int = Field(default=50, ge=1)
     picture_every: int | None = Field(default=None, ge=1)
     tensorboard: bool = True

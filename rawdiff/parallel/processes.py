@@ -21,12 +21,32 @@ from rawdiff.errors import UserError
 
 T = TypeVar("T")
 
+# What gloo says where another process is out of reach; NCCL has an exception of its own.
+LATE = ("Timed out waiting", "Application timeout caused pair closure")
+GONE = ("Connection closed by peer", "Connection reset by peer", "Connection refused", "gloo/")
+
 # Before the first step the first process may read all data for its statistics.
 PATIENCE_AT_FIRST = timedelta(hours=12)
 
 
 class PeerFailedError(Exception):
-    """Another process of the run failed, and has said why."""
+    """Another process of the run failed: it has said why, or this says what is known of it."""
+
+
+def lost_contact(error: BaseException) -> str | None:
+    """`late` if a process waited too long for another, `gone` if that one's connection broke.
+
+    None for an error of another kind.
+    """
+    found: BaseException | None = error
+    while found is not None:
+        text = str(found)
+        if any(words in text for words in LATE):
+            return "late"
+        if any(words in text for words in GONE) or isinstance(found, dist.DistBackendError):
+            return "gone"
+        found = found.__cause__
+    return None
 
 
 @dataclass(frozen=True)
@@ -77,9 +97,13 @@ class Processes:
             self.wait()
 
     def limit_waiting(self, minutes: float) -> None:
-        """From now on a process that waits longer than this for another gives up."""
+        """From now on a process that waits longer than this for another gives up.
+
+        Subgroups, as sharding has them, have time-outs of their own.
+        """
         if self.count > 1:
-            dist.distributed_c10d._set_pg_timeout(timedelta(minutes=minutes))
+            for group in dist.distributed_c10d._world.pg_map:
+                dist.distributed_c10d._set_pg_timeout(timedelta(minutes=minutes), group)
 
 
 ALONE = Processes()
@@ -141,6 +165,11 @@ def join_processes(on_gpu: bool) -> Iterator[Processes]:
     except BaseException as error:
         if not _fails_first(rank):
             raise PeerFailedError from error
+        if lost_contact(error) and not isinstance(error, PeerFailedError):
+            raise PeerFailedError(
+                "Another process ended without a word: it was killed (out of memory?) or its "
+                "machine is gone. Its launcher or the system log of its machine says more."
+            ) from error
         error.add_note(f"in process {rank} of {count}")
         raise
     finally:

@@ -18,6 +18,7 @@ from rawdiff.study.plan import Planned, look, remarks
 from rawdiff.study.runner import Ending, Environment, Runner, places
 from rawdiff.study.stages import is_finished, read_result
 from rawdiff.study.table import Outcome, number, score_text, write_tables
+from rawdiff.train.stopping import StoppedError
 
 Say = Callable[[str], None]
 
@@ -80,7 +81,7 @@ def run_study(
 
     Tables and picture are written at the beginning and after each cell. A cell that fails is
     recorded, and the others go on. Raises UserError at the end if all cells failed or, if
-    `strict`, any did.
+    `strict`, any did; StoppedError where the same command continues.
     """
     where = places(study.cells, parallel)
     try:
@@ -96,8 +97,8 @@ def run_study(
             say(f"{len(study.cells) - len(left)} of them are finished already.")
         stopped = _run(progress, left, where, lock)
     if stopped:
-        say(f"Stopped by {stopped}; the same command continues.")
-        return study.out
+        say(f"Stopped by {stopped}; the same command continues. So far: {study.out / 'table.md'}")
+        raise StoppedError
     _require_success(study, progress.failures, strict)
     return study.out
 

@@ -60,6 +60,14 @@ class RunFolder:
         return self.path / "pictures"
 
     @property
+    def heartbeats(self) -> Path:
+        return self.path / "heartbeats"
+
+    @property
+    def stacks(self) -> Path:
+        return self.path / "stacks"
+
+    @property
     def samples(self) -> Path:
         return self.path / "samples"
 

@@ -24,6 +24,7 @@ from rawdiff.files import write_text
 from rawdiff.parallel.processes import ALONE, Processes
 from rawdiff.train.cost import Cost, peak_flops
 from rawdiff.train.folder import RunFolder
+from rawdiff.train.pace import Pace
 
 T = TypeVar("T")
 
@@ -55,11 +56,12 @@ class Log:
         cost: Cost,
         device: torch.device,
         tensorboard: bool,
+        pace: Pace,
         processes: Processes = ALONE,
     ) -> None:
         speaks = processes.is_first
         self.num_steps, self.batch_size, self.cost = num_steps, batch_size, cost
-        self.peak = peak_flops(device)
+        self.peak, self.pace = peak_flops(device), pace
         if speaks:
             truncate_metrics(folder.metrics, first_step)
         self.file = _open_for_lines(folder.metrics if speaks else Path(os.devnull))
@@ -145,13 +147,15 @@ class Log:
         speed = {
             "samples_per_second": samples / seconds,
             "model_flops": flops,
-            "data_share": self.data_seconds / seconds,
             "seconds_left": overall * (self.num_steps - step),
         }
+        shares, warning = self.pace.read(self.data_seconds / seconds)
+        if warning:
+            self.say(warning)
         if self.peak:
             speed["mfu"] = flops / self.peak
         self.last_time, self.last_step, self.data_seconds = now, step, 0.0
-        return speed
+        return speed | shares
 
     def picture(self, step: int, image: Image.Image) -> None:
         if self.board:

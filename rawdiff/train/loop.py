@@ -10,15 +10,17 @@ from torch import Tensor
 
 from rawdiff.data.dataset import Batch
 from rawdiff.errors import UserError
-from rawdiff.parallel.apply import add_gradients_up, whole
-from rawdiff.parallel.processes import ALONE, Agreement, Processes
+from rawdiff.parallel.apply import add_gradients_up, mesh_shape, whole
+from rawdiff.parallel.processes import Agreement, Processes
+from rawdiff.parallel.replicas import require_equal_replicas
 from rawdiff.train import checkpoint
 from rawdiff.train.averages import save_snapshot
 from rawdiff.train.folder import RunFolder
 from rawdiff.train.log import Log
 from rawdiff.train.objective import Objective
 from rawdiff.train.state import StepSums, TrainState
-from rawdiff.train.stopping import StopSignal
+from rawdiff.train.stopping import StopSignal, TimeLimit
+from rawdiff.train.watchdog import Watchdog
 
 
 @dataclass(frozen=True)
@@ -31,22 +33,26 @@ class Loop:
     folder: RunFolder
     log: Log
     draw_picture: Callable[[TrainState], None]
-    processes: Processes = ALONE
+    processes: Processes
+    watchdog: Watchdog
+    time_limit: TimeLimit
+    """That of the first process counts."""
 
-    def run(self) -> None:
-        """From step to step; every way out leads over a checkpoint."""
+    def run(self) -> bool:
+        """From step to step; every way out leads over a checkpoint. Whether it is the last one."""
         state, train, settings = self.state, self.state.recipe.train, self.state.recipe.checkpoint
         every, ema_every = settings.every_steps, settings.ema_every_steps
         agree = Agreement(self.processes)
-        with StopSignal() as stop:
+        with StopSignal() as stop, self.watchdog:
             while True:
                 self.train_step()
                 self.log.advance(state.step)
                 last = state.step == train.num_steps
-                (stopping,) = agree(bool(stop))
+                (stopping,) = agree(bool(stop) or self.is_time_over)
                 if state.step % train.log_every == 0 or last:
                     self.write_log()
                 if train.picture_every and (state.step % train.picture_every == 0 or last):
+                    self.watchdog.begins("picture", state.step)
                     self.draw_picture(state)
                 if ema_every and (state.step % ema_every == 0 or last):
                     self.save_averages()  # first, so that no checkpoint lacks its snapshots
@@ -54,17 +60,25 @@ class Loop:
                     self.save()
                 if last or stopping:
                     break
-        agree.settle()
+            agree.settle()
         if not last:
+            reason = self.time_limit.reason if self.is_time_over else "another process"
             self.log.say(
-                f"Stopped by {stop.received or 'another process'} after step {state.step}, with a "
-                "checkpoint; the same command continues."
+                f"Stopped by {stop.received or reason} after step {state.step}, with a checkpoint; "
+                "the same command continues."
             )
+        return last
+
+    @property
+    def is_time_over(self) -> bool:
+        return self.processes.is_first and self.time_limit.is_over
 
     def train_step(self) -> None:
         """One update of the weights with one batch, in micro-batches."""
         state, objective, train = self.state, self.objective, self.state.recipe.train
+        self.watchdog.begins("data", state.step + 1)
         batch = self.log.timed(lambda: next(self.batches))
+        self.watchdog.begins("update", state.step + 1)
         # Normalized by the weight of the whole batch, however it is cut, masked or spread.
         weight = objective.weight(batch, self.processes)
         if weight <= 0:
@@ -114,9 +128,13 @@ class Loop:
         """A checkpoint, unless the weights have become useless."""
         state, settings = self.state, self.state.recipe.checkpoint
         self.require_finite_window()
+        self.watchdog.begins("save", state.step)
+        content = state.state_dict()
+        _, shard = mesh_shape(state.recipe.parallel, self.processes)
+        require_equal_replicas(content, shard, self.processes)
         checkpoint.save(
             self.folder,
-            state.state_dict(),
+            content,
             state.step,
             self.processes,
             keep_last=settings.keep_last,

@@ -44,7 +44,10 @@ from rawdiff.train.folder import RunFolder
 from rawdiff.train.log import Log
 from rawdiff.train.loop import Loop
 from rawdiff.train.objective import Objective
+from rawdiff.train.pace import Pace
 from rawdiff.train.state import TrainState
+from rawdiff.train.stopping import StoppedError, TimeLimit
+from rawdiff.train.watchdog import Watchdog
 from rawdiff.train.weights import read_weights, take_over
 
 # Keys that may differ when a run goes on: they change how it is watched or spread, not its result.
@@ -55,6 +58,7 @@ FREE_KEYS = (
     "train.num_workers",
     "train.device",
     "train.init_from",
+    "train.stop_after_hours",
     "parallel",
     "train.log_every",
     "train.picture_every",
@@ -70,18 +74,23 @@ Say = Callable[[str], None]
 def train(recipe: Recipe, say: Say = print) -> RunFolder:
     """Train a recipe to its end, from its newest checkpoint if there is one.
 
-    Raises UserError for everything that the user can mend; a good checkpoint is never lost.
+    Raises UserError for everything that the user can mend; a good checkpoint is never lost. Raises
+    StoppedError where it was asked to stop before the end, and PeerFailedError where another
+    process failed.
     """
+    time_limit = TimeLimit.begin(recipe.train.stop_after_hours)
     device = choose_device(recipe.train.device)
     with join_processes(on_gpu=device.type == "cuda") as processes:
         _require_shares(recipe, processes)
         say = say if processes.is_first else _say_nothing
         folder = processes.from_first(lambda: _make_folder(recipe.run_dir))
         with locked(folder.path) if processes.is_first else nullcontext():
-            _train(folder, recipe, device, processes, say)
+            finished = _train(folder, recipe, device, processes, time_limit, say)
         say(f"Run: {folder.path}  log: {folder.metrics}  events: {folder.tensorboard}")
         if folder.pictures.is_dir():
             say(f"Pictures: {folder.pictures}")
+    if not finished:
+        raise StoppedError
     return folder
 
 
@@ -101,8 +110,14 @@ def _require_shares(recipe: Recipe, processes: Processes) -> None:
 
 
 def _train(
-    folder: RunFolder, recipe: Recipe, device: torch.device, processes: Processes, say: Say
-) -> None:
+    folder: RunFolder,
+    recipe: Recipe,
+    device: torch.device,
+    processes: Processes,
+    time_limit: TimeLimit,
+    say: Say,
+) -> bool:
+    """Whether the run came to its last step."""
     found = processes.from_first(lambda: _require_same_run(folder, recipe, say))
     with processes.first_before_others():  # it may pack the data
         data = open_data(recipe)
@@ -120,9 +135,9 @@ def _train(
         say(f"Continues {folder.path} after step {state.step}.")
     if state.step >= recipe.train.num_steps:
         say(f"{folder.path} is finished: raise `train.num_steps` to go on.")
-        return
+        return True
     say(_overview(data, patcher, recipe, processes))
-    _run(folder, state, patcher, data, processes)
+    return _run(folder, state, patcher, data, processes, time_limit)
 
 
 def _overview(data: Data, patcher: Patcher, recipe: Recipe, processes: Processes) -> str:
@@ -155,8 +170,14 @@ def _make_folder(path: Path) -> RunFolder:
 
 
 def _run(
-    folder: RunFolder, state: TrainState, patcher: Patcher, data: Data, processes: Processes
-) -> None:
+    folder: RunFolder,
+    state: TrainState,
+    patcher: Patcher,
+    data: Data,
+    processes: Processes,
+    time_limit: TimeLimit,
+) -> bool:
+    """Whether the run came to its last step."""
     recipe = state.recipe
     objective = Objective(recipe, patcher, data.train, state.device)
     batches = run_batches(
@@ -177,10 +198,15 @@ def _run(
         cost=measure_cost(network),
         device=state.device,
         tensorboard=recipe.train.tensorboard,
+        pace=Pace(state.network, processes, state.device),
         processes=processes,
     ) as log:
         draw = functools.partial(_draw_picture, folder, patcher, data, log, network, processes)
-        Loop(state, objective, batches, folder, log, draw, processes).run()
+        watchdog = Watchdog(folder, processes, recipe.parallel.timeout_minutes)
+        loop = Loop(
+            state, objective, batches, folder, log, draw, processes, watchdog, time_limit
+        )  # fmt: skip
+        return loop.run()
 
 
 def _require_same_run(folder: RunFolder, recipe: Recipe, say: Say) -> checkpoint.Checkpoint | None:
