@@ -88,9 +88,10 @@ class Runner:
     ) -> str | None:
         """Run all cells; `begins` and `ended` are called for each, one call at a time.
 
-        A cell that is stopped does not end. Returns what stopped all, or at least one cell: the name
-        of a signal, or a cell's own limit of time; None if nothing did. A stop is handed on to the cells, whose training then leaves a checkpoint; so is an
-        exception of `begins` or `ended`, which is raised when they have stopped.
+        A cell that is stopped does not end. Returns the signal that stopped all, or the word for a
+        limit of its own that stopped a cell; None if nothing did. A stop is handed on to the cells,
+        whose training then leaves a checkpoint; so is an exception of `begins` or `ended`, which is
+        raised when they have stopped.
         """
         for place in self.places:
             self._free.put(place)
