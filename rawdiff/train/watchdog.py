@@ -63,9 +63,10 @@ class Watchdog:
             self.processes.limit_waiting(self.timeout_minutes)
 
     def __enter__(self) -> Watchdog:
+        path = self._path_of_stacks(self.processes.rank)
         with suppress(OSError):  # a run is worth more than what watches it
-            self._path_of_stacks.parent.mkdir(exist_ok=True)
-            self._stacks = self._path_of_stacks.open("a", encoding="utf-8")
+            path.parent.mkdir(exist_ok=True)
+            self._stacks = path.open("a", encoding="utf-8")
         self._beat()
         self._thread.start()
         return self
@@ -85,10 +86,11 @@ class Watchdog:
         self._beat()
         if self._stacks is not None:
             self._stacks.close()
+            path = self._path_of_stacks(self.processes.rank)
             with suppress(OSError):
-                if not self._path_of_stacks.stat().st_size:
-                    self._path_of_stacks.unlink()
-                    self._path_of_stacks.parent.rmdir()
+                if not path.stat().st_size:
+                    path.unlink()
+                    path.parent.rmdir()
 
     def _watch(self) -> None:
         """Every few seconds: a heartbeat, and more time before stacks are written if it moved."""
@@ -114,9 +116,15 @@ class Watchdog:
     def _path_of_heartbeat(self, rank: int) -> Path:
         return self.folder.heartbeats / f"process-{rank:04d}.json"
 
-    @property
-    def _path_of_stacks(self) -> Path:
-        return self.folder.stacks / f"process-{self.processes.rank:04d}.txt"
+    def _path_of_stacks(self, rank: int) -> Path:
+        return self.folder.stacks / f"process-{rank:04d}.txt"
+
+    def _waits(self, rank: int) -> bool:
+        """Whether a process waited for others, by the last stacks that it wrote."""
+        with suppress(OSError):
+            text = self._path_of_stacks(rank).read_text(encoding="utf-8", errors="replace")
+            return "/torch/distributed/" in text.rpartition("Timeout (")[2]
+        return False
 
     def _explain(self, reason: str) -> str:
         """For the user: who is out of reach, as far as the heartbeats tell."""
@@ -135,15 +143,16 @@ class Watchdog:
         )
 
     def _longest_still(self) -> str:
-        beats: list[tuple[float, int, Heartbeat]] = []
+        """The process that stands still longest, of those that do not wait themselves."""
+        beats: list[tuple[bool, float, int, Heartbeat]] = []
         for rank in range(self.processes.count):
             with suppress(OSError, ValueError, TypeError):
                 content = self._path_of_heartbeat(rank).read_text(encoding="utf-8")
                 beat = Heartbeat(**json.loads(content))
-                beats.append((beat.since, rank, beat))
+                beats.append((self._waits(rank), beat.since, rank, beat))
         if not beats:
             return f"No heartbeat can be read in {self.folder.heartbeats}."
-        since, rank, beat = min(beats)
+        _, since, rank, beat = min(beats)
         clock = time.strftime("%H:%M:%S", time.localtime(since))
         return (
             f"Process {rank} on {beat.host} (pid {beat.pid}) stands still longest: in "
