@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from rawdiff.assemble import (
     take_statistics,
 )
 from rawdiff.conditions import draw_conditions
+from rawdiff.data.dataset import Batch
 from rawdiff.data.loading import Share, run_batches
 from rawdiff.data.patcher import Patcher
 from rawdiff.data.statistics import Statistics
@@ -44,6 +45,7 @@ from rawdiff.train.folder import RunFolder
 from rawdiff.train.log import Log
 from rawdiff.train.loop import Loop
 from rawdiff.train.objective import Objective
+from rawdiff.train.rollback import finish_rollback, pass_trouble, read_rollbacks
 from rawdiff.train.state import TrainState
 from rawdiff.train.weights import read_weights, take_over
 
@@ -60,6 +62,7 @@ FREE_KEYS = (
     "train.picture_every",
     "train.tensorboard",
     "checkpoint",
+    "guard",
     "sample",
     "evaluate",
 )
@@ -117,6 +120,7 @@ def _train(
     state = TrainState(recipe, network)
     if found is not None:
         state.load_state_dict(checkpoint.load(found, state.state_dict()))
+        pass_trouble(state, processes.from_first(lambda: read_rollbacks(folder)))
         say(f"Continues {folder.path} after step {state.step}.")
     if state.step >= recipe.train.num_steps:
         say(f"{folder.path} is finished: raise `train.num_steps` to go on.")
@@ -159,14 +163,17 @@ def _run(
 ) -> None:
     recipe = state.recipe
     objective = Objective(recipe, patcher, data.train, state.device)
-    batches = run_batches(
-        data.train,
-        seed=recipe.seed,
-        batch_size=recipe.train.batch_size,
-        start=state.samples,
-        num_workers=recipe.train.num_workers,
-        share=Share(processes.rank, processes.count),
-    )
+
+    def open_batches(place: int) -> Iterator[Batch]:
+        return run_batches(
+            data.train,
+            seed=recipe.seed,
+            batch_size=recipe.train.batch_size,
+            start=place,
+            num_workers=recipe.train.num_workers,
+            share=Share(processes.rank, processes.count),
+        )
+
     processes.from_first(lambda: drop_snapshots(folder, after=state.step))
     network = make_network(recipe, data.train.info, patcher)
     with Log(
@@ -180,13 +187,15 @@ def _run(
         processes=processes,
     ) as log:
         draw = functools.partial(_draw_picture, folder, patcher, data, log, network, processes)
-        Loop(state, objective, batches, folder, log, draw, processes).run()
+        Loop(state, objective, open_batches, folder, log, draw, processes).run()
 
 
 def _require_same_run(folder: RunFolder, recipe: Recipe, say: Say) -> checkpoint.Checkpoint | None:
     """The checkpoint to continue from, or None to begin; UserError if the recipe is another."""
+    finish_rollback(folder)
     found = checkpoint.find_checkpoint(folder, None, say)
     if found is None:
+        folder.rollbacks.unlink(missing_ok=True)
         if (folder.path / "recipe.yaml").is_file():
             say(f"{folder.path} holds a run that stopped before its first checkpoint: begins.")
         return None
