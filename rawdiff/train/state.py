@@ -94,7 +94,7 @@ class Window:
         one = torch.ones((), dtype=torch.float64, device=grad_norm.device)
         errors = torch.cat((torch.stack((one, grad_norm.double())), step.errors))
         counts = torch.stack((taken.logical_not().double(), step.damaged))
-        self.sums += torch.cat((counts, errors))
+        self.sums += torch.cat((counts, torch.where(taken, errors, 0.0)))
 
     def read(self, *, start_anew: bool) -> dict[str, float]:
         """Means over the window; a line out of turn, at the end of a run, leaves it open.
