@@ -22,7 +22,7 @@ from rawdiff.precision import choose_device
 from rawdiff.recipe import Recipe
 from rawdiff.train.cost import measure_cost
 from rawdiff.train.objective import Objective
-from rawdiff.train.state import TrainState
+from rawdiff.train.state import StepSums, TrainState
 
 LIMIT = 0.05  # of a step, for every part but forward and backward
 
@@ -92,11 +92,14 @@ def measure(settings: Recipe, num_steps: int) -> dict[str, Any]:
                 torch.autograd.backward(errors.total / weight)
             with parts.time("clip"):
                 norm = torch.nn.utils.clip_grad_norm_(state.network.parameters(), 1.0)
+            sums = StepSums(device, num_damaged=0)
+            with parts.time("guard"):
+                taken = state.guard.judge(errors.total.detach() / weight, norm)
             with parts.time("update"):
-                state.update()
+                state.update(taken)
             with parts.time("metrics"):
-                state.window.add_errors(errors.per_sample, errors.t)
-                state.window.add_step(errors.total.detach() / weight, norm, 0)
+                sums.add(errors.total.detach() / weight, errors.per_sample, errors.t)
+                state.window.add(sums, norm, taken)
     return _summary(parts.medians(), cost.train_flops * 32)
 
 

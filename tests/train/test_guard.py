@@ -3,8 +3,6 @@
 import json
 import math
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +10,7 @@ import poison
 import pytest
 import torch
 from poison import poisoned, spoil
-from runs import checkpoint_tensors, metrics, small_recipe, write_arrays
+from runs import checkpoint_tensors, metrics, small_recipe, torchrun, write_arrays
 from torch import Tensor
 
 from rawdiff.assemble import make_network, make_patcher, materialize, open_data, take_statistics
@@ -148,12 +146,8 @@ def test_a_step_that_is_not_taken_moves_the_clock_and_not_one_bit(tmp_path) -> N
 def test_one_process_with_a_bad_loss_closes_the_gate_of_all(tmp_path) -> None:
     recipe = small(tmp_path, checkpoint={"every_steps": 1, "keep_last": 9})
     bad = places_of(3)[-2:]  # the second of two processes has them
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    command += ["--master-port", "29701", poison.__file__, "1", ",".join(map(str, bad))]
-    done = subprocess.run(
-        [*command, "train", str(recipe), "train.num_steps=5"],
-        capture_output=True, text=True, timeout=200, check=False,
-    )  # fmt: skip
+    places = ",".join(map(str, bad))
+    done = torchrun(2, "1", places, "train", recipe, "train.num_steps=5", script=poison.__file__)
     assert done.returncode == 0, done.stderr
     saved = [checkpoint_tensors(recipe.parent / "run", step) for step in (2, 3, 4)]
     kept = [name for name in saved[0] if name.split(".")[0] in ("model", "optimizer", "ema")]
@@ -217,6 +211,21 @@ def test_too_many_skipped_steps_lead_back_and_past_their_samples(tmp_path, spoil
     state = checkpoint_tensors(run, 20)
     assert int(state["jumped"]) == 6 * BATCH
     assert (int(state["step"]), int(state["rollbacks"])) == (20, 1)
+
+
+def test_two_processes_go_back_together_and_name_the_samples_of_both(tmp_path) -> None:
+    recipe = small(tmp_path, **ROLLBACK, checkpoint={"every_steps": 2, "keep_every_steps": 4})
+    bad = [place for step in (11, 12, 13, 14) for place in places_of(step)[-2:]]
+    places = ",".join(map(str, bad))
+    done = torchrun(2, "1", places, "train", recipe, script=poison.__file__)
+    assert done.returncode == 0, done.stderr
+    run = tmp_path / "run"
+    (record,) = json.loads((run / "rollbacks.json").read_text())
+    assert (record["from_step"], record["to_step"], record["done"]) == (14, 8, True)
+    assert [line["step"] for line in metrics(run)] == list(range(1, 21))
+    samples = json.loads((run / "diagnosis.json").read_text())["samples"]
+    assert [sample["place"] for sample in samples] == places_of(14)
+    assert [sample["loss"] == "nan" for sample in samples] == [False] * 6 + [True] * 2
 
 
 def test_going_back_is_bounded_and_ends_with_a_diagnosis(tmp_path, spoiled, capsys) -> None:
@@ -284,7 +293,9 @@ def test_a_crash_amid_going_back_does_not_continue_where_the_trouble_was(
         with pytest.raises(SystemExit):
             main(["train", str(recipe)])
     assert removed == ["step-00000004"]  # what was saved before 5 is kept: 2
+    seen = spoiled(bad)
     run = train(recipe)
+    assert seen[0][0] == places_of(9)  # those that made trouble are not met again
     first, second = checkpoint_tensors(whole, 20), checkpoint_tensors(run, 20)
     assert int(first["rollbacks"]) == 1
     assert [name for name in first if not torch.equal(first[name], second[name])] == []
