@@ -138,6 +138,22 @@ class CheckpointSettings(Settings):
     ema_every_steps: int | None = Field(default=None, ge=1)
 
 
+class GuardSettings(Settings):
+    """Which steps are not taken, and what happens when that goes on.
+
+    A step is skipped, and leaves weights and averages as they are, if the loss or the norm of its
+    gradient is not finite, or if the norm is a spike: its logarithm lies more than `spike` standard
+    deviations, taken robustly, above the median of the last 128 steps and of the last 16 (`null`:
+    no finite norm is too large). After `max_skipped` in a row the run goes back to the last
+    checkpoint that `checkpoint.keep_every_steps` keeps, or else to the oldest one, and on with
+    samples that it has not used yet; `max_rollbacks` times at most, then it stops with a diagnosis.
+    """
+
+    spike: float | None = Field(default=8.0, gt=0)
+    max_skipped: int = Field(default=20, ge=1)
+    max_rollbacks: int = Field(default=2, ge=0)
+
+
 Size = Annotated[int, Field(ge=1)]
 
 
@@ -181,6 +197,7 @@ class Recipe(Settings):
     train: TrainSettings
     parallel: ParallelSettings = ParallelSettings()
     checkpoint: CheckpointSettings = CheckpointSettings()
+    guard: GuardSettings = GuardSettings()
     sample: SampleSettings = SampleSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
 

@@ -4,25 +4,24 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
 
 ENVIRONMENT = {"OMP_NUM_THREADS": "1"}
 
 
-def torchrun(
-    count: int, *args: object, program: Sequence[str] = ("-m", "rawdiff")
-) -> subprocess.CompletedProcess[str]:
-    """`torchrun … -m rawdiff …`, to its end."""
+def _program(script: object) -> list[str]:
+    return ["-m", "rawdiff"] if script is None else [str(script)]
+
+
+def torchrun(count: int, *args: object, script: object = None) -> subprocess.CompletedProcess[str]:
+    """`torchrun … -m rawdiff …` to its end, or a script in the place of rawdiff."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command = [*launcher, "--nproc-per-node", str(count), *program, *map(str, args)]
+    command = [*launcher, "--nproc-per-node", str(count), *_program(script), *map(str, args)]
     return subprocess.run(
-        command, capture_output=True, text=True, timeout=120, env=os.environ | ENVIRONMENT
+        command, capture_output=True, text=True, timeout=300, env=os.environ | ENVIRONMENT
     )
 
 
-def side_by_side(
-    count: int, *args: object, program: Sequence[str] = ("-m", "rawdiff")
-) -> list[tuple[int, str, str]]:
+def side_by_side(count: int, *args: object, script: object = None) -> list[tuple[int, str, str]]:
     """As many processes as SLURM's srun would start them: exit code, output and errors of each."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
@@ -30,7 +29,7 @@ def side_by_side(
     address = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "WORLD_SIZE": str(count)}
     processes = [
         subprocess.Popen(
-            [sys.executable, *program, *map(str, args)],
+            [sys.executable, *_program(script), *map(str, args)],
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -52,6 +52,14 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     @property
+    def rollbacks(self) -> Path:
+        return self.path / "rollbacks.json"
+
+    @property
+    def diagnosis(self) -> Path:
+        return self.path / "diagnosis.json"
+
+    @property
     def tensorboard(self) -> Path:
         return self.path / "tensorboard"
 

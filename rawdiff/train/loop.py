@@ -15,9 +15,11 @@ from rawdiff.parallel.processes import Agreement, Processes
 from rawdiff.parallel.replicas import require_equal_replicas
 from rawdiff.train import checkpoint
 from rawdiff.train.averages import save_snapshot
+from rawdiff.train.diagnosis import diagnose
 from rawdiff.train.folder import RunFolder
 from rawdiff.train.log import Log
 from rawdiff.train.objective import Objective
+from rawdiff.train.rollback import roll_back
 from rawdiff.train.state import StepSums, TrainState
 from rawdiff.train.stopping import StopSignal, TimeLimit
 from rawdiff.train.watchdog import Watchdog
@@ -29,7 +31,8 @@ class Loop:
 
     state: TrainState
     objective: Objective
-    batches: Iterator[Batch]
+    open_batches: Callable[[int], Iterator[Batch]]
+    """Endless batches from a place in the run on; of each, this process's share."""
     folder: RunFolder
     log: Log
     draw_picture: Callable[[TrainState], None]
@@ -43,20 +46,31 @@ class Loop:
         state, train, settings = self.state, self.state.recipe.train, self.state.recipe.checkpoint
         every, ema_every = settings.every_steps, settings.ema_every_steps
         agree = Agreement(self.processes)
+        batches = self.open_batches(state.place)
         with StopSignal() as stop, self.watchdog:
             while True:
-                self.train_step()
+                self.watchdog.begins("data", state.step + 1)
+                batch = self.log.timed(batches.__next__)
+                self.watchdog.begins("update", state.step + 1)
+                self.train_step(batch)
                 self.log.advance(state.step)
                 last = state.step == train.num_steps
                 (stopping,) = agree(bool(stop) or self.is_time_over)
-                if state.step % train.log_every == 0 or last:
+                logs = state.step % train.log_every == 0 or last
+                saves = state.step % every == 0 or last or stopping
+                if logs:
                     self.write_log()
+                # Asked only where the device is waited for anyhow.
+                if (logs or saves) and not stopping and state.guard.is_stuck():
+                    self.roll_back()
+                    batches = self.open_batches(state.place)
+                    continue
                 if train.picture_every and (state.step % train.picture_every == 0 or last):
                     self.watchdog.begins("picture", state.step)
                     self.draw_picture(state)
                 if ema_every and (state.step % ema_every == 0 or last):
                     self.save_averages()  # first, so that no checkpoint lacks its snapshots
-                if state.step % every == 0 or last or stopping:
+                if saves:
                     self.save()
                 if last or stopping:
                     break
@@ -73,12 +87,18 @@ class Loop:
     def is_time_over(self) -> bool:
         return self.processes.is_first and self.time_limit.is_over
 
-    def train_step(self) -> None:
-        """One update of the weights with one batch, in micro-batches."""
+    def train_step(self, batch: Batch) -> None:
+        """One update of the weights with one batch, if the guard lets it through."""
+        state = self.state
+        sums = self.compute_gradients(batch)
+        grad_norm = self.clip_gradients()
+        taken = state.guard.judge(sums.loss, grad_norm)
+        state.update(taken)
+        state.window.add(sums, grad_norm, taken)
+
+    def compute_gradients(self, batch: Batch) -> StepSums:
+        """Gradients of one batch, in micro-batches, and what the log keeps of it."""
         state, objective, train = self.state, self.objective, self.state.recipe.train
-        self.watchdog.begins("data", state.step + 1)
-        batch = self.log.timed(lambda: next(self.batches))
-        self.watchdog.begins("update", state.step + 1)
         # Normalized by the weight of the whole batch, however it is cut, masked or spread.
         weight = objective.weight(batch, self.processes)
         if weight <= 0:
@@ -99,9 +119,7 @@ class Loop:
             sums.add(loss.detach(), errors.per_sample, errors.t)
 
         self.processes.sum(sums.values)
-        grad_norm = self.clip_gradients()
-        state.update()
-        state.window.add(sums, grad_norm)
+        return sums
 
     def clip_gradients(self) -> Tensor:
         """Scale gradients down to the largest norm allowed; returns the norm before."""
@@ -114,20 +132,30 @@ class Loop:
     def write_log(self) -> None:
         state = self.state
         metrics = state.window.read(start_anew=state.step % state.recipe.train.log_every == 0)
-        self.require_finite(metrics["loss"], metrics["grad_norm"])
-        self.log.write(self.state.step, metrics)
+        if state.rollbacks:
+            metrics["rollbacks"] = state.rollbacks
+        self.log.write(state.step, metrics)
+
+    def roll_back(self) -> None:
+        """Go back and past the samples that made trouble; UserError if that was no help before."""
+        state, processes = self.state, self.processes
+        # A skipped step changes nothing, so it can be run again.
+        batch = next(self.open_batches(state.place - state.recipe.train.batch_size))
+        sums = self.compute_gradients(batch)
+        diagnosis = diagnose(state, self.objective.train, batch, sums, processes)
+        state.optimizer.zero_grad()
+        roll_back(state, self.folder, diagnosis, processes, self.log.say)
+        self.log.go_back(state.step)
 
     def save_averages(self) -> None:
         """A snapshot of the power averages, from which any width can be had later."""
         state = self.state
-        self.require_finite_window()
         size = state.recipe.train.batch_size
         save_snapshot(self.folder, state.emas, state.step, size, self.processes)
 
     def save(self) -> None:
-        """A checkpoint, unless the weights have become useless."""
+        """A checkpoint."""
         state, settings = self.state, self.state.recipe.checkpoint
-        self.require_finite_window()
         self.watchdog.begins("save", state.step)
         content = state.state_dict()
         _, shard = mesh_shape(state.recipe.parallel, self.processes)
@@ -140,17 +168,3 @@ class Loop:
             keep_last=settings.keep_last,
             keep_every=settings.keep_every_steps,
         )
-
-    def require_finite_window(self) -> None:
-        _, grad_norm, loss, *_ = self.state.window.sums.tolist()
-        self.require_finite(loss, grad_norm)
-
-    def require_finite(self, loss: float, grad_norm: float) -> None:
-        if not (torch.tensor([loss, grad_norm]).isfinite().all()):
-            raise UserError(
-                f"The loss or its gradient is no longer finite at step {self.state.step} (loss "
-                f"{loss}, gradient norm {grad_norm}). No checkpoint was written since. Lower "
-                "`train.learning_rate`, set `train.clip_norm`, or look for wrong values in the "
-                "data with `rawdiff check`; then continue from the last checkpoint in a new "
-                "`run_dir` with `train.init_from`."
-            )

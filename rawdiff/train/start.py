@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from rawdiff.assemble import (
     take_statistics,
 )
 from rawdiff.conditions import draw_conditions
+from rawdiff.data.dataset import Batch
 from rawdiff.data.loading import Share, run_batches
 from rawdiff.data.patcher import Patcher
 from rawdiff.data.statistics import Statistics
@@ -45,6 +46,7 @@ from rawdiff.train.log import Log
 from rawdiff.train.loop import Loop
 from rawdiff.train.objective import Objective
 from rawdiff.train.pace import Pace
+from rawdiff.train.rollback import finish_rollback, pass_trouble, read_rollbacks
 from rawdiff.train.state import TrainState
 from rawdiff.train.stopping import StoppedError, TimeLimit
 from rawdiff.train.watchdog import Watchdog
@@ -64,6 +66,7 @@ FREE_KEYS = (
     "train.picture_every",
     "train.tensorboard",
     "checkpoint",
+    "guard",
     "sample",
     "evaluate",
 )
@@ -132,6 +135,7 @@ def _train(
     state = TrainState(recipe, network)
     if found is not None:
         state.load_state_dict(checkpoint.load(found, state.state_dict()))
+        pass_trouble(state, processes.from_first(lambda: read_rollbacks(folder)))
         say(f"Continues {folder.path} after step {state.step}.")
     if state.step >= recipe.train.num_steps:
         say(f"{folder.path} is finished: raise `train.num_steps` to go on.")
@@ -180,14 +184,17 @@ def _run(
     """Whether the run came to its last step."""
     recipe = state.recipe
     objective = Objective(recipe, patcher, data.train, state.device)
-    batches = run_batches(
-        data.train,
-        seed=recipe.seed,
-        batch_size=recipe.train.batch_size,
-        start=state.samples,
-        num_workers=recipe.train.num_workers,
-        share=Share(processes.rank, processes.count),
-    )
+
+    def open_batches(place: int) -> Iterator[Batch]:
+        return run_batches(
+            data.train,
+            seed=recipe.seed,
+            batch_size=recipe.train.batch_size,
+            start=place,
+            num_workers=recipe.train.num_workers,
+            share=Share(processes.rank, processes.count),
+        )
+
     processes.from_first(lambda: drop_snapshots(folder, after=state.step))
     network = make_network(recipe, data.train.info, patcher)
     with Log(
@@ -204,15 +211,17 @@ def _run(
         draw = functools.partial(_draw_picture, folder, patcher, data, log, network, processes)
         watchdog = Watchdog(folder, processes, recipe.parallel.timeout_minutes)
         loop = Loop(
-            state, objective, batches, folder, log, draw, processes, watchdog, time_limit
+            state, objective, open_batches, folder, log, draw, processes, watchdog, time_limit
         )  # fmt: skip
         return loop.run()
 
 
 def _require_same_run(folder: RunFolder, recipe: Recipe, say: Say) -> checkpoint.Checkpoint | None:
     """The checkpoint to continue from, or None to begin; UserError if the recipe is another."""
+    finish_rollback(folder)
     found = checkpoint.find_checkpoint(folder, None, say)
     if found is None:
+        folder.rollbacks.unlink(missing_ok=True)
         if (folder.path / "recipe.yaml").is_file():
             say(f"{folder.path} holds a run that stopped before its first checkpoint: begins.")
         return None

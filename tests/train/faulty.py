@@ -8,6 +8,7 @@ import time
 import torch
 
 from rawdiff.cli import main
+from rawdiff.data.dataset import Batch
 from rawdiff.parallel.apply import local
 from rawdiff.train.loop import Loop
 
@@ -37,8 +38,8 @@ FAULTS = {fault.__name__: fault for fault in (hang, stop, kill, flip)}
 def befall(name: str, rank: int, step: int) -> None:
     train_step = Loop.train_step
 
-    def with_fault(loop: Loop) -> None:
-        train_step(loop)
+    def with_fault(loop: Loop, batch: Batch) -> None:
+        train_step(loop, batch)
         if loop.processes.rank == rank and loop.state.step == step:
             FAULTS[name](loop)
 

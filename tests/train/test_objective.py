@@ -115,7 +115,7 @@ def test_gradients_are_clipped_as_asked(tmp_path, limit, expected) -> None:
     prepared = objective.prepare(batch)
     errors = objective.errors(state.network, prepared, objective.add_noise(prepared))
     (errors.total / objective.weight(batch)).backward()
-    loop = Loop(state, objective, iter([]), None, None, lambda state: None)
+    loop = Loop(state, objective, lambda place: iter([]), None, None, lambda state: None)
     before = float(loop.clip_gradients())
     gradients = [p.grad for p in state.network.parameters() if p.grad is not None]
     after = float(torch.nn.utils.get_total_norm(gradients))

@@ -64,8 +64,8 @@ def _differ(*checksums: Checksum, shard: int) -> str:
 
 def test_the_replica_that_differs_from_most_is_named() -> None:
     same, flipped = Checksum(0, 5, "a"), Checksum(64, 5, "b")
-    assert _differ(same, flipped, shard=1).endswith("or process 1 on b")
-    assert _differ(same, flipped, same, shard=1) == "Process 1 on b"
+    assert _differ(flipped, shard=1).endswith("or process 1 on b")
+    assert _differ(same, flipped, same, shard=1) == "Process 2 on b"
     assert _differ(same, same, same, same, flipped, shard=2) == "Process 5 on b"
 
 

@@ -12,7 +12,7 @@ from runs import checkpoint_tensors, metrics, small_recipe, write_arrays
 from rawdiff.cli import main
 from rawdiff.train.stopping import STOPPED, StopSignal, TimeLimit
 
-FAULTY = (str(Path(__file__).with_name("faulty.py")),)
+FAULTY = Path(__file__).with_name("faulty.py")
 
 
 def _recipe(folder: Path, **changes: object) -> Path:
@@ -32,7 +32,7 @@ def test_a_signal_to_one_process_stops_all_after_the_same_step_and_costs_nothing
     done = torchrun(2, "train", recipe, f"run_dir={whole}")
     assert done.returncode == 0, done.stderr
 
-    stopped = torchrun(2, "stop", 1, 7, "train", recipe, f"run_dir={run}", program=FAULTY)
+    stopped = torchrun(2, "stop", 1, 7, "train", recipe, f"run_dir={run}", script=FAULTY)
     assert "Stopped by another process after step 8, with a checkpoint" in stopped.stdout
     assert stopped.returncode == 1  # torchrun knows no other code
     assert f"exitcode  : {STOPPED}" in stopped.stderr

@@ -9,7 +9,7 @@ from PIL import Image
 from processes import side_by_side, torchrun
 from runs import small_recipe, write_arrays
 
-FAULTY = (str(Path(__file__).with_name("faulty.py")),)
+FAULTY = Path(__file__).with_name("faulty.py")
 
 
 def _recipe(folder: Path, **changes: object) -> Path:
@@ -30,7 +30,7 @@ def _messages(*texts: str) -> list[str]:
 
 def test_a_process_that_hangs_is_named_and_all_leave_their_stacks(tmp_path) -> None:
     recipe = _recipe(tmp_path, parallel={"timeout_minutes": 0.1})
-    done = torchrun(2, "hang", 1, 4, "train", recipe, program=FAULTY)
+    done = torchrun(2, "hang", 1, 4, "train", recipe, script=FAULTY)
     assert done.returncode == 1
     (message,) = _messages(done.stdout, done.stderr)
     assert "Waited 0.1 minutes in step" in message
@@ -47,7 +47,7 @@ def test_a_process_that_hangs_is_named_and_all_leave_their_stacks(tmp_path) -> N
 
 def test_a_process_that_is_killed_is_missed_at_once(tmp_path) -> None:
     recipe = _recipe(tmp_path)
-    ends = side_by_side(2, "kill", 1, 4, "train", recipe, program=FAULTY)
+    ends = side_by_side(2, "kill", 1, 4, "train", recipe, script=FAULTY)
     assert [code for code, _, _ in ends] == [1, -9]
     (message,) = _messages(ends[0][2], ends[1][2])
     assert "Another process ended in step" in message
@@ -55,7 +55,7 @@ def test_a_process_that_is_killed_is_missed_at_once(tmp_path) -> None:
 
 def test_a_flipped_bit_in_one_replica_is_not_saved(tmp_path) -> None:
     recipe = _recipe(tmp_path, parallel={"replicate": 2, "shard": 1})
-    ends = side_by_side(2, "flip", 1, 7, "train", recipe, program=FAULTY)
+    ends = side_by_side(2, "flip", 1, 7, "train", recipe, script=FAULTY)
     assert sorted(code for code, _, _ in ends) == [1, 2]
     (message,) = _messages(ends[0][2], ends[1][2])
     assert "Process 0 on" in message
