@@ -4,12 +4,16 @@ import resource
 import subprocess
 import sys
 
+import numpy as np
 import pytest
-from runs import rawdiff
+import torch
+from runs import rawdiff, write_arrays
 
 from rawdiff.assemble import make_network, make_patcher
+from rawdiff.cli import main
 from rawdiff.data.statistics import fixed
-from rawdiff.recipe_file import load_recipe
+from rawdiff.recipe_file import built_in_recipes, load_recipe
+from rawdiff.scale import Machines, make_plan
 from rawdiff.train.cost import measure_cost
 
 # Millions of parameters, billions of multiply-adds: arXiv 2511.13720, tables 5 to 7. At patch 64
@@ -29,8 +33,6 @@ PUBLISHED = {
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_recipes_have_the_published_size(name) -> None:
-    import torch
-
     recipe = load_recipe(f"imagenet_jit_{name}")
     info = recipe.data.info
     patcher = make_patcher(recipe, info, fixed(0, 1, info.shape), torch.device("cpu"))
@@ -59,3 +61,58 @@ def test_importing_is_possible_as_a_module() -> None:
         [sys.executable, "-m", "rawdiff", "--version"], capture_output=True, text=True, check=True
     )
     assert done.stdout.startswith("rawdiff ")
+
+
+IMAGENET = [name for name in built_in_recipes() if name.startswith("imagenet")]
+
+
+@pytest.mark.parametrize("name", IMAGENET)
+def test_every_published_recipe_fits_1_8_and_1024_gpus(name) -> None:
+    recipe = load_recipe(name)
+    info = recipe.data.info
+    patcher = make_patcher(recipe, info, fixed(0, 1, info.shape), torch.device("cpu"))
+    activations = None  # the same for any number of GPUs
+    for count in (1, 8, 1024):
+        plan = make_plan(recipe, info, patcher, Machines(count), activations)
+        activations = plan.activations
+        assert plan.fits
+        assert plan.footprint.replicate * plan.footprint.shard == count
+        assert plan.shares.of_process * count == recipe.train.batch_size
+
+
+@pytest.mark.parametrize("name", sorted(built_in_recipes().keys() - set(IMAGENET)))
+def test_every_other_recipe_is_planned_for_1_8_and_1024_gpus(name, tmp_path, capsys) -> None:
+    """Where its batch cannot be shared, that is said, and the next larger one is planned."""
+    recipe = ["check", name]
+    if name == "array":  # the data must say what samples look like
+        write_arrays(tmp_path, x=np.zeros((8, 2, 8, 8), np.float32))
+        recipe += [f"data.path={tmp_path / 'data.npz'}", "data.key=x"]
+    elif name in ("images", "nine_cells", "nine_cells_64"):
+        recipe += ["data.num_classes=3"]
+    for count in (1, 8, 1024):
+        assert main([*recipe, "--world-size", str(count)]) == 0, capsys.readouterr().err
+        shown = capsys.readouterr().out
+        assert "on each GPU: fits" in shown
+        assert "samples a second" in shown
+        shared = load_recipe(name).train.batch_size % count == 0
+        assert ("cannot be shared equally" in shown) is not shared
+
+
+def test_a_plan_that_does_not_fit_says_what_would(capsys) -> None:
+    keys = ["train.micro_batch_size=128", "--world-size", "8"]
+    assert main(["check", "imagenet_jit_b32", *keys, "--memory-gib", "24"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "does not fit" in shown
+    for cure in ("train.micro_batch_size=64", "parallel.activation_checkpoint=true"):
+        assert f"with {cure}" in shown
+
+
+def test_what_no_machine_has_is_refused(capsys) -> None:
+    for keys, words in (
+        (["--tflops", "100"], "--world-size"),
+        (["--world-size", "0"], "above 0"),
+        (["--world-size", "8", "--mfu", "40"], "at most 1"),
+        (["--world-size", "8", "parallel.replicate=3", "parallel.shard=2"], "does not make 8"),
+    ):
+        assert main(["check", "demo", *keys]) == 2
+        assert words in capsys.readouterr().err
