@@ -22,7 +22,7 @@ from rawdiff.precision import choose_device
 from rawdiff.recipe import Recipe
 from rawdiff.train.cost import measure_cost
 from rawdiff.train.objective import Objective
-from rawdiff.train.state import TrainState
+from rawdiff.train.state import StepSums, TrainState
 
 LIMIT = 0.05  # of a step, for every part but forward and backward
 
@@ -95,8 +95,9 @@ def measure(settings: Recipe, num_steps: int) -> dict[str, Any]:
             with parts.time("update"):
                 state.update()
             with parts.time("metrics"):
-                state.window.add_errors(errors.per_sample, errors.t)
-                state.window.add_step(errors.total.detach() / weight, norm, 0)
+                sums = StepSums(device, num_damaged=0)
+                sums.add(errors.total.detach() / weight, errors.per_sample, errors.t)
+                state.window.add(sums, norm)
     return _summary(parts.medians(), cost.train_flops * 32)
 
 

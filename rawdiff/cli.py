@@ -23,6 +23,7 @@ from rawdiff.check import check
 from rawdiff.data.packed import pack, packed_folder
 from rawdiff.errors import UserError
 from rawdiff.evaluate import report as score_report
+from rawdiff.explain import explain
 from rawdiff.parallel.processes import PeerFailedError, speaks_for_all
 from rawdiff.scale import Machines
 from rawdiff.study.start import plan_study, run_study
@@ -82,12 +83,19 @@ def _tune(args: argparse.Namespace) -> None:
 
 
 def _study(args: argparse.Namespace) -> None:
-    study = plan_study(args.recipe, args.grid, args.overrides, out=args.out, metric=args.metric)
+    study = plan_study(
+        args.recipe,
+        args.grid,
+        args.overrides,
+        out=args.out,
+        metric=args.metric,
+        parallel=args.parallel,
+    )
     for line in study.describe():
         _say(line)
     if args.check:
         return
-    out = run_study(study, parallel=args.parallel, strict=args.strict, say=_say)
+    out = run_study(study, strict=args.strict, say=_say)
     _say(f"Table: {out / 'table.md'} and table.csv  picture: {out / 'picture.png'}")
 
 
@@ -149,7 +157,7 @@ def _import(args: argparse.Namespace) -> None:
     try:
         form = format_class(**options)
     except ValidationError as error:
-        raise UserError("; ".join(recipe_file.explain(error, format_class))) from None
+        raise UserError("; ".join(explain(error, format_class))) from None
     exchange.import_model(form, file, out, say=_say)
 
 

@@ -54,12 +54,15 @@ def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int])
     return [c0, c1, c2, c3]
 
 
-def random_bits(seed: int, stream: int, index: Tensor, num_elements: int) -> Tensor:
-    """32 random bits for each element of each sample: index [B] to int64 [B, num_elements]."""
+def random_bits(seed: int, stream: int | Tensor, index: Tensor, num_elements: int) -> Tensor:
+    """32 random bits for each element of each sample: index [B] to int64 [B, num_elements].
+
+    The stream is a number, or a tensor [] of one.
+    """
     blocks = torch.arange(-(-num_elements // 4), device=index.device)
     counter = (
         blocks[None, :],
-        torch.full((1, 1), stream, device=index.device),
+        stream.view(1, 1) if isinstance(stream, Tensor) else index.new_full((1, 1), stream),
         (index & MASK)[:, None],
         (index >> 32)[:, None],
     )
@@ -67,7 +70,7 @@ def random_bits(seed: int, stream: int, index: Tensor, num_elements: int) -> Ten
     return words.flatten(1)[:, :num_elements]
 
 
-def uniform(seed: int, stream: int, index: Tensor, num_elements: int) -> Tensor:
+def uniform(seed: int, stream: int | Tensor, index: Tensor, num_elements: int) -> Tensor:
     """Uniform in (0, 1), never 0 or 1; float32 [B, num_elements] of 23 random bits each."""
     return _to_uniform(random_bits(seed, stream, index, num_elements))
 

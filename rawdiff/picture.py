@@ -54,8 +54,8 @@ def draw_samples(
 ) -> Image.Image:
     """One picture of samples [n, C, …] with 1 to 4 dims after the channels, NaN in light grey.
 
-    A row for each class with its name, if there are labels [n] and any comes twice; otherwise all
-    samples, `columns` to a row. A row shows the first `columns` of its class.
+    A row for each class with its name, if there are labels [n] and any comes twice: the first
+    `columns` of it. Otherwise all samples, `columns` to a row, each above its class's name.
 
     Three channels with a range of values are red, green and blue. Otherwise the first four
     channels are drawn one by one: in grey if there is a range, else in colours from a low to a
@@ -79,6 +79,14 @@ def draw_samples(
         ]
     )
     pictures = [(name, [next(tiles) for _ in row]) for name, row in rows]
+    if labels is not None and not any(name for name, _ in rows):
+        names = [_class_name(info, label) for label in labels]
+        width = max(map(_text_width, names))
+        below = iter([_text(name, TEXT, width, LINE_HEIGHT) for name in names])
+        pictures = [
+            ("", [_joined((tile, next(below)), gap=0, down=True) for tile in row])
+            for _, row in pictures
+        ]
     return _page(pictures, [] if grey or not legend else _legend(info, limits, lines))
 
 

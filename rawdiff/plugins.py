@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, BeforeValidator, PlainSerializer, ValidationError
 
 from rawdiff.errors import UserError
+from rawdiff.explain import WrongKeysError
 
 Kind = Literal["adapters", "datasets", "networks", "evaluators", "writers", "formats"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -94,7 +95,10 @@ def plugin_name(kind: Kind, target: type) -> str:
 
 
 def build_plugin(kind: Kind, section: Any) -> Any:
-    """`{name: grid, patch_size: [4]}` to the settings object of that plug-in; so is a bare name."""
+    """`{name: grid, patch_size: [4]}` to the settings object of that plug-in; so is a bare name.
+
+    ValueError without a name, UserError for one that does not exist, WrongKeysError for its keys.
+    """
     if isinstance(section, str):
         section = {"name": section}
     if not isinstance(section, dict):
@@ -107,8 +111,7 @@ def build_plugin(kind: Kind, section: Any) -> Any:
     except TypeError as error:
         raise UserError(f"Plug-in `{name}` cannot be used: {error}.") from error
     except ValidationError as error:
-        found = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise ValueError(f"{name}: {'; '.join(found)}") from error
+        raise WrongKeysError(error, load_plugin(kind, name)) from error
 
 
 def plugin_section(kind: Kind, plugin: BaseModel) -> dict[str, Any]:

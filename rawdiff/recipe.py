@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from rawdiff.adapter import Adapter
 from rawdiff.data.dataset import Dataset
 from rawdiff.data.statistics import StandardizationSettings
+from rawdiff.explain import WrongKeysError
 from rawdiff.flow.settings import FlowSettings
 from rawdiff.model.network import NetworkSettings
 from rawdiff.parallel.settings import ParallelSettings
@@ -151,11 +152,15 @@ class EvaluateSettings(Settings):
     evaluators: dict[str, dict[str, Any]] | None = Field(default=None, min_length=1)
     size: Size | tuple[Size, ...] | None = None
 
-    @model_validator(mode="after")
-    def _evaluators_exist(self) -> EvaluateSettings:
-        for name, keys in (self.evaluators or {}).items():
-            build_plugin("evaluators", keys | {"name": name})
-        return self
+    @field_validator("evaluators")
+    @classmethod
+    def _they_exist(cls, found: dict[str, dict[str, Any]] | None) -> Any:
+        for name, keys in (found or {}).items():
+            try:
+                build_plugin("evaluators", keys | {"name": name})
+            except WrongKeysError as error:
+                raise WrongKeysError(error.error, error.plugin, (name,)) from error
+        return found
 
 
 class Recipe(Settings):

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from rawdiff.adapter import Adapter
 from rawdiff.data.dataset import Dataset
 from rawdiff.errors import UserError
+from rawdiff.explain import WrongKeysError, explain
 from rawdiff.files import write_text
 from rawdiff.model.network import NetworkSettings
 from rawdiff.model.settings import SIZES
@@ -25,16 +26,6 @@ PLUGIN_SECTIONS: dict[str, Kind] = {
     "model": "networks",
 }
 DEFAULT_NAMES = {section: DEFAULTS.get(kind) for section, kind in PLUGIN_SECTIONS.items()}
-PLAIN_WORDS = {
-    "model_type": "must be a section of `key: value` lines",
-    "is_instance_of": "must be a section of `key: value` lines with a `name`",
-    "dict_type": "must be a section of `key: value` lines",
-    "tuple_type": "must be a list such as [1, 2]",
-    "too_short": "must not be empty",
-    "int_parsing": "must be a whole number",
-    "int_from_float": "must be a whole number",
-    "path_type": "must be a path",
-}
 
 
 def recipe_folder() -> Path:
@@ -192,6 +183,7 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 def parse_recipe(content: dict[str, Any], source: str) -> Recipe:
     """Validate plain data as a recipe; `source` stands in error messages."""
     problems: list[str] = []
+    broken: set[str] = set()  # sections whose problems are known, and no others of theirs
     content = dict(content)
     for section, kind in PLUGIN_SECTIONS.items():
         value = content.get(section)
@@ -203,19 +195,22 @@ def parse_recipe(content: dict[str, Any], source: str) -> Recipe:
                 content[section] = plugin(**keys)
             except ValidationError as error:
                 problems += explain(error, plugin, (section,))
+                broken.add(section)
                 del content[section]
             except TypeError as error:
                 raise UserError(f"Plug-in `{name}` cannot be used: {error}.") from error
     try:
         recipe = Recipe.model_validate(content)
-        holdout = recipe.holdout_data  # its keys are checked when it is made
     except ValidationError as error:
-        found = explain(error, Recipe)
-        broken = {problem.split(".")[0].strip("`") for problem in problems}
-        problems += [line for line in found if line.split("`")[1] not in broken]
+        problems += explain(error, Recipe, without=broken)
         raise _recipe_error(source, problems) from None
     if problems:
         raise _recipe_error(source, problems)
+    try:
+        holdout = recipe.holdout_data  # its keys are checked when it is made
+    except WrongKeysError as error:
+        found = explain(error.error, error.plugin, ("holdout", "data"))
+        raise _recipe_error(source, found) from None
     if holdout is not None and type(holdout) is not type(recipe.data):
         raise UserError(f"{source}: `holdout.data` must be of the same kind as `data`.")
     return recipe
@@ -224,60 +219,6 @@ def parse_recipe(content: dict[str, Any], source: str) -> Recipe:
 def _recipe_error(source: str, problems: list[str]) -> UserError:
     lines = "\n".join(f"  - {problem}" for problem in problems)
     return UserError(f"The recipe {source} cannot be used:\n{lines}")
-
-
-def explain(
-    error: ValidationError, root: type[BaseModel], prefix: tuple[str, ...] = ()
-) -> list[str]:
-    """What is wrong with the keys of `root`, one line each, with the nearest right key."""
-    return list(_problems(error, root, prefix))
-
-
-def _problems(
-    error: ValidationError, root: type[BaseModel], prefix: tuple[str, ...]
-) -> Iterator[str]:
-    wrong: dict[str, list[str]] = {}  # a key of several types has a problem for each of them
-    for detail in error.errors():
-        location = detail["loc"]
-        if detail["type"] not in ("extra_forbidden", "missing"):
-            location = _without_types(location, root)
-        key = ".".join(str(part) for part in (*prefix, *location)) or "recipe"
-        if detail["type"] == "extra_forbidden":
-            known = _fields(root, location[:-1])
-            near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.4)
-            there = f"there are: {', '.join(known)}." if known else "there are none."
-            hint = f"did you mean `{near[0]}`?" if near else there
-            yield f"`{key}` is not a key; {hint}"
-        elif detail["type"] == "missing":
-            yield f"`{key}` is missing."
-        else:
-            message = PLAIN_WORDS.get(detail["type"], detail["msg"].removeprefix("Value error, "))
-            found = detail.get("input")
-            seen = "" if isinstance(found, dict | BaseModel) else f" (found {found!r:.60})"
-            wrong.setdefault(f"`{key}`: {{}}{seen}", []).append(message)
-    yield from (text.replace("{}", ", or ".join(found)) for text, found in wrong.items())
-
-
-def _without_types(location: tuple[int | str, ...], root: type[BaseModel]) -> tuple[int | str, ...]:
-    """A place without the names that pydantic adds for the types of a union."""
-    kept: tuple[int | str, ...] = ()
-    for part in location:
-        if isinstance(part, int) or part in _fields(root, kept):
-            kept = (*kept, part)
-    return kept
-
-
-def _fields(root: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    """The keys that are allowed at a place in a recipe."""
-    model = root
-    for part in location:
-        if not (field := model.model_fields.get(str(part))):
-            continue  # an index into a list
-        candidates = [field.annotation, *get_args(field.annotation)]
-        candidates += [inner for one in candidates for inner in get_args(one)]
-        inside = (c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
-        model = next(inside, model)
-    return list(model.model_fields)
 
 
 def write_recipe(recipe: Recipe, path: Path) -> None:

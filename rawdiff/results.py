@@ -18,10 +18,11 @@ from rawdiff.data.dataset import DataInfo
 from rawdiff.data.writer import Writer
 from rawdiff.errors import UserError
 from rawdiff.evaluate import report as score_report
+from rawdiff.evaluate.choose import choose_evaluators
 from rawdiff.files import write_text
 from rawdiff.run import Progress, Say, TrainedModel, load_with
 from rawdiff.sampling import draw_all
-from rawdiff.scoring import Scoring, choose_evaluators
+from rawdiff.scoring import Scoring
 from rawdiff.train.folder import RunFolder
 
 SETTINGS_FILE = "settings.json"
@@ -116,6 +117,7 @@ def evaluate_run(
     as many as they say, for labels in turn. What was killed goes on when it is called again.
     """
     folder, model = load_with(path, overrides, step, say)
+    choose_evaluators(model.recipe, metrics)  # before a file is named after a mistake
     target = scores_path(folder.path, metrics) if out is None else out
     return score_model(folder, model, target, metrics=metrics, say=say, progress=progress)
 

@@ -24,10 +24,11 @@ from rawdiff.conditions import (
 )
 from rawdiff.data.dataset import Array
 from rawdiff.errors import UserError
+from rawdiff.explain import explain
 from rawdiff.files import require_new_folder
 from rawdiff.precision import Device, choose_device
 from rawdiff.recipe import Recipe
-from rawdiff.recipe_file import explain, write_recipe
+from rawdiff.recipe_file import write_recipe
 from rawdiff.sampling import Sampler, SampleSettings, draw_all
 from rawdiff.train.folder import DESCRIPTION, EXPORT_WEIGHTS, RunFolder
 from rawdiff.train.weights import read_weights, take_over, write_weights

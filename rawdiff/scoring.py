@@ -31,42 +31,17 @@ from rawdiff.evaluate.report import (
     evaluate,
     join,
     report_of,
+    require_rows,
     require_sound,
 )
 from rawdiff.evaluate.resample import at_size, resample
 from rawdiff.evaluate.store import Make, Store, digest
-from rawdiff.plugins import build_plugin, load_plugin, plugins
 from rawdiff.recipe import Recipe
 from rawdiff.run import Progress, Say, TrainedModel
 from rawdiff.train.folder import RunFolder
 from rawdiff.version import __version__
 
 NUM_COMPARED = 16  # real samples whose values tell whether files were exchanged
-
-
-def choose_evaluators(recipe: Recipe, metrics: Sequence[str] | None = None) -> dict[str, Scorer]:
-    """Those of the given names, else those that the recipe names, else all that run by default.
-
-    Keys are the recipe's. UserError for a name that does not exist, with the nearest one.
-    """
-    keys = recipe.evaluate.evaluators
-    names: Sequence[str]
-    if metrics:
-        names = list(dict.fromkeys(metrics))
-    elif keys is not None:
-        names = list(keys)
-    else:
-        found = (plugin.name for plugin in plugins("evaluators"))
-        names = [name for name in found if load_plugin("evaluators", name).by_default]
-    chosen = {name: (keys or {}).get(name, {}) | {"name": name} for name in names}
-    evaluators = {name: build_plugin("evaluators", section) for name, section in chosen.items()}
-    for name, evaluator in evaluators.items():
-        if not isinstance(evaluator, Evaluator | FeatureEvaluator):
-            raise UserError(
-                f"Plug-in `{name}` in rawdiff.evaluators is neither an Evaluator nor a "
-                "FeatureEvaluator of rawdiff.evaluate.evaluator. Derive it from one of them."
-            )
-    return evaluators
 
 
 @dataclass(frozen=True)
@@ -87,10 +62,12 @@ class Scoring:
     ) -> Report:
         """Scores of all; once they are published, samples that were kept meanwhile are deleted.
 
-        Features stay, so that the same ones are never computed twice.
+        Features stay, so that the same ones are never computed twice. Which evaluators have no
+        score is said; UserError if that is known of all before anything is drawn.
         """
-        in_memory = {k: e for k, e in evaluators.items() if isinstance(e, Evaluator)}
-        by_features = {k: e for k, e in evaluators.items() if isinstance(e, FeatureEvaluator)}
+        able = self._able(evaluators)
+        in_memory = {k: e for k, e in able.items() if isinstance(e, Evaluator)}
+        by_features = {k: e for k, e in able.items() if isinstance(e, FeatureEvaluator)}
         reports, twins = [], None
         if in_memory:
             held_out = self._held_out()
@@ -99,10 +76,22 @@ class Scoring:
             reports += [self._score_in_memory(generated, held_out.x, in_memory)]
         reports += [self._score_features(name, e) for name, e in by_features.items()]
         report = join(reports)
+        for name in able.keys() - {score.partition("/")[0] for score in report.scores}:
+            self.say(f"`{name}` found nothing to score in these samples.")
         publish(report)
         if twins is not None:
             twins.remove()
         return report
+
+    def _able(self, evaluators: Mapping[str, Scorer]) -> dict[str, Scorer]:
+        """Those that have a score of such samples, as far as one can tell before they are there."""
+        found = {name: evaluator.obstacle(self._basis) for name, evaluator in evaluators.items()}
+        lines = [f"`{name}` has no score: {why}" for name, why in found.items() if why]
+        if lines and len(lines) == len(found):
+            raise UserError("\n".join(lines))
+        for line in lines:
+            self.say(line)
+        return {name: evaluators[name] for name, why in found.items() if not why}
 
     def _held_out(self) -> Batch:
         if self._data.holdout is None:
@@ -145,8 +134,7 @@ class Scoring:
         )
 
     def _score_features(self, name: str, evaluator: FeatureEvaluator) -> Report:
-        moments = self._statistics.x
-        basis = Basis(self._info, self._adapter, moments.mean, moments.std)
+        basis = self._basis
         own = evaluator.own_reference(basis)
         reference = dict(own.tensors) if own else {}
         counts = {}
@@ -161,7 +149,7 @@ class Scoring:
             columns[ORACLE] = self._real_features(name, evaluator, basis, held_out, num)
         counts |= {column: len(next(iter(found.values()))) for column, found in columns.items()}
         scores = {c: evaluator.score(found, reference, basis) for c, found in columns.items()}
-        return report_of(name, evaluator, scores, counts)
+        return report_of(name, evaluator, scores, counts, own.name if own else "")
 
     def _reference_data(self, own: OwnReference | None) -> Subset | None:
         """Real samples to take features of, if the reference is not all in tensors."""
@@ -241,7 +229,9 @@ class Scoring:
     def _features(self, evaluator: FeatureEvaluator, x: Tensor, basis: Basis) -> dict[str, Tensor]:
         x = x.to(self.model.sampler.device).float()
         with torch.no_grad():
-            return evaluator.features(resample(x, self._info), basis)
+            found = evaluator.features(resample(x, self._info), basis)
+        require_rows(evaluator, found, len(x))
+        return found
 
     def _fill(self, store: Store, make: Make, what: str) -> None:
         num_missing = sum(map(len, store.missing()))
@@ -282,6 +272,11 @@ class Scoring:
     def _info(self) -> DataInfo:
         """What samples are when they are scored."""
         return at_size(self.model.sampler.info, self._recipe.evaluate.size)
+
+    @property
+    def _basis(self) -> Basis:
+        moments = self._statistics.x
+        return Basis(self._info, self._adapter, moments.mean, moments.std)
 
     @property
     def _adapter(self) -> Adapter | None:

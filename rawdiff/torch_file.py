@@ -49,7 +49,7 @@ def read_torch_file(path: Path, allowed: Sequence[type] = ()) -> Any:
 def _refusal(path: Path, message: str, allowed: Sequence[type]) -> str:
     """Torch names what it refused in the middle of a page of advice on how to run it anyway."""
     named = re.search(r"GLOBAL `?([\w.]+)", message)
-    what = f"it names `{named[1]}`" if named else "it is no plain pickle of tensors"
+    what = f"it names `{named[1]}`" if named else "it is damaged, or no plain pickle of tensors"
     classes = "".join(f", {one.__module__}.{one.__qualname__}" for one in allowed)
     return (
         f"{path} is refused, and nothing of it was run: {what}, but only tensors, plain values"

@@ -14,9 +14,10 @@ import yaml
 from pydantic import ValidationError
 
 from rawdiff.errors import UserError
+from rawdiff.explain import explain
 from rawdiff.files import write_text
 from rawdiff.recipe import Recipe
-from rawdiff.recipe_file import apply_override, explain, merge, parse_recipe, read_yaml
+from rawdiff.recipe_file import apply_override, merge, parse_recipe, read_yaml
 from rawdiff.sampling import SampleSettings
 from rawdiff.settings import Settings
 from rawdiff.train.folder import RunFolder

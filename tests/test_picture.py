@@ -10,8 +10,10 @@ from rawdiff import picture
 from rawdiff.data.dataset import Array, DataInfo
 from rawdiff.errors import UserError
 from rawdiff.picture import (
+    LINE_HEIGHT,
     MARGIN,
     MISSING,
+    TEXT,
     VIRIDIS,
     Matrix,
     draw_board,
@@ -74,9 +76,19 @@ def test_each_class_has_its_row_with_its_name_at_the_left() -> None:
     assert len(np.unique(shown[:64, :20])) > 2  # letters
 
 
-def test_classes_that_come_once_make_a_plain_grid() -> None:
+def test_classes_that_come_once_make_a_plain_grid_with_a_name_under_each() -> None:
     about = info((1, 64, 64), value_range=(0, 1), class_names=("a", "b", "c"))
-    assert pixels(np.zeros((3, 1, 64, 64)), about, [0, 1, 2]).shape == (64, 3 * 64 + 2 * 6, 3)
+    samples = np.zeros((3, 1, 64, 64))
+    assert pixels(samples, about).shape == (64, 3 * 64 + 2 * 6, 3)
+    shown = pixels(samples, about, [2, 0, 1])
+    assert shown.shape == (64 + LINE_HEIGHT, 3 * 64 + 2 * 6, 3)
+    below = [shown[64:, i : i + 64] for i in (0, 70, 140)]
+    for name, part in zip("cab", below, strict=True):
+        assert np.array_equal(part, np.asarray(picture._text(name, TEXT, 64, LINE_HEIGHT)))
+    assert shown[:64, :64].max() == 0  # the name lies below, not on the picture
+    two_rows = np.asarray(draw_samples(samples, about, [2, 0, 1], columns=2))
+    last = two_rows[-MARGIN - LINE_HEIGHT : -MARGIN, MARGIN : MARGIN + 64]
+    assert np.array_equal(last, below[2])
 
 
 @pytest.mark.parametrize("shape", [(6, 50), (2, 8, 12), (5, 8, 4), (2, 4, 8, 6), (1, 3, 4, 8, 6)])

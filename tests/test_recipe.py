@@ -116,9 +116,23 @@ def test_a_circle_of_recipes_is_found(tmp_path) -> None:
         (["train=3"], "`train`: must be a section"),
         (["train.num_steps=1.5"], "must be a whole number"),
         (["train.num_steps=0"], "`train.num_steps`"),
-        (["evaluate.evaluators={frechet: {num_componets: 3}}"], "num_componets"),
+        (
+            ["evaluate.evaluators.frechet.num_componets=3"],
+            "`evaluate.evaluators.frechet.num_componets` is not a key; did you mean `num_comp",
+        ),
+        (
+            ["evaluate.evaluators={frechet: {num_components: 0}}"],
+            r"`evaluate.evaluators.frechet.num_components`: .* \(found 0\)",
+        ),
+        (["evaluate.evaluators={frechet: 3}"], "`evaluate.evaluators.*: must be a section"),
+        (["holdout.data.pth=x"], "`holdout.data.pth` is not a key; did you mean `path`"),
+        (["sample.weights=decay_0.9"], "^The recipe .* cannot be used:\n  - sample.weights `dec"),
+        (["flow.loss=y", "data.pth=x"], r"`data.pth` is not a key; .*\n  - `flow.loss`: (?!.*\n)"),
         (["evaluate.evaluators={freche: {}}"], "Did you mean `frechet`"),
-        (["sample.writer={name: png, folders: true}"], "folders"),
+        (
+            ["sample.writer={name: png, clas_folders: true}"],
+            "`sample.writer.clas_folders` is not a key; did you mean `class_folders`",
+        ),
         (["extends=[a, b]"], "`extends` is not a key"),
     ],
 )

@@ -22,12 +22,12 @@ from rawdiff.cli import main
 from rawdiff.data.arrays import ArrayDataset
 from rawdiff.data.writer import Writer
 from rawdiff.errors import UserError
+from rawdiff.evaluate.choose import choose_evaluators
 from rawdiff.evaluate.evaluator import Evaluator, OwnReference
 from rawdiff.evaluate.report import GENERATED, ORACLE, REFERENCE
 from rawdiff.plugins import load_plugin
 from rawdiff.recipe_file import load_recipe
 from rawdiff.sampling import Sampler
-from rawdiff.scoring import choose_evaluators
 from rawdiff.train.folder import RunFolder
 from rawdiff.train.start import train
 
@@ -253,6 +253,26 @@ def test_each_column_has_its_own_number(run, monkeypatch) -> None:
     assert set(report.scores["means"]) == {GENERATED, ORACLE}
 
 
+@pytest.mark.parametrize(
+    ("features", "said"),
+    [
+        ({"pool": torch.zeros(1, 3)}, r"`pool` with 1 rows \[1, 3\] for a batch of 4 samples"),
+        ({"pool": torch.tensor(1.0)}, "`pool` with no rows"),
+        ({}, "returned nothing"),
+    ],
+)
+def test_features_without_a_row_for_each_sample_are_named_with_the_cure(
+    run, monkeypatch, features, said
+) -> None:
+    class Mistaken(Means):
+        def features(self, batch, basis):
+            return features
+
+    use(monkeypatch, mistaken=Mistaken(num_samples=4, batch_size=4))
+    with pytest.raises(UserError, match=rf"`Mistaken.features` .*{said}.*one row for each sample"):
+        results.evaluate_run(run, **QUIET)
+
+
 def test_a_reference_of_its_own_takes_the_place_of_the_training_data(run, monkeypatch) -> None:
     np.save(run / "other.npy", np.full((6, 1, 8), 7.0, dtype=np.float32))
 
@@ -343,6 +363,41 @@ def test_keys_may_stand_after_an_option_and_unknown_options_are_still_refused(ru
 def test_an_unknown_metric_gets_the_nearest_name(run, capsys) -> None:
     assert main(["eval", str(run), "--metric", "frechett"]) == 2
     assert "Did you mean `frechet`?" in capsys.readouterr().err
+    assert main(["eval", str(run), "--metric", "frechet/x"]) == 2
+    assert "`frechet/x` is no evaluator. Write `frechet`" in capsys.readouterr().err
+
+
+def test_where_there_is_no_score_it_is_said_why_before_anything_is_drawn(
+    run, draws, capsys
+) -> None:
+    assert main(["eval", str(run), "--metric", "seam", "evaluate.size=16"]) == 2
+    assert "at another size than the model's" in (error := capsys.readouterr().err)
+    assert "Leave `evaluate.size` out" in error
+    assert not draws
+    assert main(["eval", str(run), "--metric", "seam,frechet", "evaluate.size=16"]) == 0
+    assert "`seam` has no score: samples are scored at another" in capsys.readouterr().out
+
+
+def test_an_evaluator_that_gives_no_score_is_named(run, monkeypatch, draws) -> None:
+    class Silent(Evaluator):
+        def score(self, samples, reference, basis):
+            return {}
+
+    use(monkeypatch, silent=Silent())
+    said = []
+    results.evaluate_run(run, say=said.append)
+    assert "`silent` found nothing to score in these samples." in said
+
+
+def test_evaluators_name_beforehand_the_scores_that_they_have(run) -> None:
+    report = results.evaluate_run(run, **QUIET)
+    recipe, info = load_recipe(run / "recipe.yaml"), RunFolder(run).info()
+    named = {
+        f"{name}/{key}" if key else name
+        for name, evaluator in choose_evaluators(recipe).items()
+        for key in evaluator.score_keys(info)
+    }
+    assert named == set(report.scores)
 
 
 def test_evaluators_that_need_more_are_used_only_where_they_are_named(run) -> None:

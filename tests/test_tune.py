@@ -222,11 +222,11 @@ def test_mistakes_show_before_anything_is_scored(run, monkeypatch, tmp_path) -> 
         with pytest.raises(UserError, match=message):
             tune(run.path, grid=grid, say=silent)
     assert not asked
-    with pytest.raises(UserError, match="no score `spectrum/k`; there are: frechet"):
+    with pytest.raises(UserError, match="no score `spectrum/k`; `spectrum` has: spectrum"):
         tune(run.path, grid=GRID, metric="spectrum/k", say=silent)
     with pytest.raises(UserError, match="Did you mean `frechet`"):
         tune(run.path, grid=GRID, metric="freche", say=silent)
-    assert len(asked) == 1
+    assert not asked
 
 
 @pytest.fixture

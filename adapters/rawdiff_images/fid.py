@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -57,6 +58,9 @@ class FID(FeatureEvaluator):
             return "oracle"
         return "low" if key == "" else "high"
 
+    def score_keys(self, info: DataInfo) -> tuple[str, ...]:
+        return "", "inception_score", "inception_score_std", "precision", "recall"
+
     def origin(self) -> dict[str, Any]:
         return {"torch-fidelity": library().version, "weights": weights_origin(self.weights)}
 
@@ -92,7 +96,7 @@ class FID(FeatureEvaluator):
                 f"`reference` of `fid`: {path} holds images of values 0 to 255, but those of these "
                 f"data are {basis.info.value_range}. Give a .npz with `mu` and `sigma` alone."
             )
-        return own
+        return replace(own, name=path.name)
 
     def _images_in(self, path: Path, basis: Basis) -> OwnReference:
         mode = MODES[_image_channels(basis.info)]

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from rawdiff.errors import UserError
+from rawdiff.torch_file import read_torch_file
 
 POOL, LOGITS = "2048", "logits_unbiased"  # the library's names of both features
 NUM_FEATURES = 2048
@@ -125,12 +126,10 @@ def inception(path: Path | None, device: torch.device) -> nn.Module:
 def _read(path: Path) -> dict[str, Tensor]:
     weights_origin(path)  # is it there?
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise UserError(
-            f"{path} is refused: it is damaged, or holds more than tensors ({error!s:.200}). "
-            f"Give the file of {library().network.URL_INCEPTION_V3}."
-        ) from error
+        state = read_torch_file(path)
+    except UserError as error:
+        url = library().network.URL_INCEPTION_V3
+        raise UserError(f"`weights` of `fid`: {error} The right one is {url}.") from error
     if not isinstance(state, dict):
         raise UserError(f"{path} holds a {type(state).__name__} instead of tensors by name.")
     return dict(state)
@@ -143,7 +142,10 @@ def _downloaded() -> dict[str, Tensor]:
         state = torch.hub.load_state_dict_from_url(
             url, map_location="cpu", progress=False, check_hash=True, weights_only=True
         )
-    except (OSError, RuntimeError, pickle.UnpicklingError) as error:
+    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        kept = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
+        if kept.is_file():  # torch's own words may propose to run it
+            raise UserError(f"{kept} is damaged. Delete it; it is downloaded again.") from error
         raise UserError(
             f"The Inception weights cannot be downloaded from {url}: {error}. Bring that file "
             "here by other means, and write its path as `evaluate.evaluators.fid.weights=…`."

@@ -215,8 +215,10 @@ def _odd_settings(model: TransformerSettings, flow: FlowSettings) -> list[str]:
             f"`model.swiglu_multiple: {model.swiglu_multiple}` makes the MLP {model.mlp_width} "
             f"wide, and JiT's is {plain.mlp_width}"
         )
-    if model.bottleneck is None or not model.in_context_len:
-        problems.append("it has no bottleneck, or no in-context patches")
+    if model.bottleneck is None:
+        problems.append("it has no bottleneck (`model.bottleneck`)")
+    if not model.in_context_len:
+        problems.append("it has no in-context patches (`model.in_context_len`)")
     if model.head_width % 4:
         problems.append(f"its heads are {model.head_width} wide, which is no multiple of 4")
     return problems

@@ -14,10 +14,11 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rawdiff.errors import UserError
+from rawdiff.explain import explain
 from rawdiff.model.settings import SIZES
 from rawdiff.model.transformer import TransformerSettings
 from rawdiff.recipe import Recipe
-from rawdiff.recipe_file import built_in_recipes, explain, load_recipe
+from rawdiff.recipe_file import built_in_recipes, load_recipe
 from rawdiff_images.crop import Mode
 from rawdiff_images.jit_layout import Layout
 

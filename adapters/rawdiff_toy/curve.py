@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from rawdiff.data.dataset import DataInfo
 from rawdiff.errors import UserError
 from rawdiff.evaluate.evaluator import Basis, Evaluator
 from rawdiff_toy.plane import distance_to_spiral, energy_off_plane, on_plane
@@ -22,6 +23,9 @@ class Curve(Evaluator):
     """
 
     by_default: ClassVar[bool] = False
+
+    def score_keys(self, info: DataInfo) -> tuple[str, ...]:
+        return "distance", "off_plane", "gap"
 
     def score(self, samples: Tensor, reference: Tensor, basis: Basis) -> dict[str, float]:
         if samples.dim() != 3 or samples.shape[2] != 1 or samples.shape[1] < 2:

@@ -47,6 +47,14 @@ class Scorer(Settings):
         """What is better of the score under this key; a search for settings follows it."""
         return "low"
 
+    def score_keys(self, info: DataInfo) -> tuple[str, ...] | None:
+        """All keys that `score` may give of such samples; None: they show only when it did."""
+        return None
+
+    def obstacle(self, basis: Basis) -> str | None:
+        """Why such samples have no score, and what to do; None where they may have one."""
+        return None
+
 
 class Evaluator(Scorer, ABC):
     """Scores a set of samples that is in memory, as a whole."""
@@ -65,11 +73,13 @@ class Evaluator(Scorer, ABC):
 class OwnReference:
     """A reference other than the training data: samples to take features of, or tensors as given.
 
-    Either may be absent; `score` gets the features and the tensors in one mapping.
+    Either may be absent; `score` gets the features and the tensors in one mapping. `name`, such as
+    that of a file, stands in tables.
     """
 
     data: Dataset | None = None
     tensors: Features = field(default_factory=dict)
+    name: str = ""
 
 
 class FeatureEvaluator(Scorer, ABC):

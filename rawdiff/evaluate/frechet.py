@@ -6,6 +6,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from rawdiff.data.dataset import DataInfo
 from rawdiff.errors import UserError
 from rawdiff.evaluate.evaluator import Basis, Evaluator
 
@@ -26,6 +27,9 @@ class Frechet(Evaluator):
     """
 
     num_components: int = Field(default=64, ge=1)
+
+    def score_keys(self, info: DataInfo) -> tuple[str, ...]:
+        return ("",)
 
     def score(self, samples: Tensor, reference: Tensor, basis: Basis) -> dict[str, float]:
         """UserError if there are fewer than two samples or two of the reference."""

@@ -6,6 +6,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from rawdiff.data.dataset import DataInfo
 from rawdiff.errors import UserError
 from rawdiff.evaluate.evaluator import Basis, Evaluator, Goal
 from rawdiff.evaluate.frechet import vectors
@@ -29,6 +30,9 @@ class Neighbours(Evaluator):
     def goal(self, key: str) -> Goal:
         """The fewer copies the better; a distance under that of real data is no merit."""
         return "low" if key == "copies" else "oracle"
+
+    def score_keys(self, info: DataInfo) -> tuple[str, ...]:
+        return "", "copies"
 
     def score(self, samples: Tensor, reference: Tensor, basis: Basis) -> dict[str, float]:
         """UserError if the reference has fewer than two samples."""

@@ -6,7 +6,7 @@ import inspect
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from rich.table import Table
 from torch import Tensor
 
 from rawdiff.errors import UserError
-from rawdiff.evaluate.evaluator import Basis, Evaluator, Goal, Scorer
+from rawdiff.evaluate.evaluator import Basis, Evaluator, Features, Goal, Scorer
 from rawdiff.files import write_text
 
 GENERATED = "generated"
@@ -28,13 +28,15 @@ class Report:
 
     A name is the evaluator's, or `evaluator/key` where it gives more than one. `goals` says of
     each score what is better. Of each evaluator, `meanings` says what it measures, and `counts`
-    how many samples were "generated", "real held-out" and "reference".
+    how many samples were "generated", "real held-out" and "reference", and `references` names one
+    that is not the training data.
     """
 
     scores: dict[str, dict[str, float]]
     goals: dict[str, Goal]
     meanings: dict[str, str]
     counts: dict[str, dict[str, int]]
+    references: dict[str, str] = field(default_factory=dict)
 
 
 def join(reports: Iterable[Report]) -> Report:
@@ -51,6 +53,7 @@ def report_of(
     evaluator: Scorer,
     columns: Mapping[str, Mapping[str, float]],
     counts: dict[str, int],
+    reference: str = "",
 ) -> Report:
     """What one evaluator says, from its scores in each column. UserError unless all are finite."""
     scores: dict[str, dict[str, float]] = {}
@@ -65,7 +68,8 @@ def report_of(
                 )
             scores.setdefault(full_name, {})[column] = score
             goals[full_name] = evaluator.goal(key)
-    return Report(scores, goals, {name: _meaning(evaluator)}, {name: counts})
+    references = {name: reference} if reference else {}
+    return Report(scores, goals, {name: _meaning(evaluator)}, {name: counts}, references)
 
 
 def evaluate(
@@ -125,6 +129,21 @@ def require_sound(samples: Tensor, always_there: Tensor) -> None:
         )
 
 
+def require_rows(evaluator: Scorer, features: Features, num_samples: int) -> None:
+    """UserError unless there are features, each with one row for each sample of the batch."""
+    name, cure = type(evaluator).__name__, "return one row for each sample of the batch, [n, …]"
+    if not features:
+        raise UserError(f"`{name}.features` returned nothing; {cure}, by name.")
+    for key, values in features.items():
+        if values.dim() == 0 or len(values) != num_samples:
+            rows = f"{len(values)} rows" if values.dim() else "no rows"
+            raise UserError(
+                f"`{name}.features` returned `{key}` with {rows} {list(values.shape)} for a batch "
+                f"of {num_samples} samples; {cure}. What is of all samples at once, such as a "
+                "mean, belongs in its `score`."
+            )
+
+
 def _meaning(evaluator: Scorer) -> str:
     """The first line of the evaluator's docstring."""
     return (inspect.getdoc(type(evaluator)) or "").partition("\n")[0].rstrip(".")
@@ -141,12 +160,19 @@ def table(report: Report) -> Table:
 
     The numbers of samples stand in the title if they are all alike, else beside each score.
     """
-    alike = len({tuple(sorted(counts.items())) for counts in report.counts.values()}) == 1
+    alike = (
+        len({tuple(sorted(counts.items())) for counts in report.counts.values()}) == 1
+        and len({report.references.get(name) for name in report.counts}) == 1
+    )
     counts = next(iter(report.counts.values()), {})
     even = alike and counts.get(ORACLE, counts.get(GENERATED)) == counts.get(GENERATED)
     title = f"{counts.get(GENERATED, 0):,} samples"
+    named = set(report.references.values())
     if num_reference := counts.get(REFERENCE):
         title += f" against {num_reference:,} real ones"
+        title += f" of {named.pop()}" if named else ""
+    elif named:
+        title += f" against {named.pop()}"
     caption = "Real held-out data are the oracle: their scores are what a perfect model reaches."
     if not any(ORACLE in row for row in report.scores.values()):
         caption = "No real held-out data stand beside: what a perfect model reaches is not known."
@@ -163,12 +189,16 @@ def table(report: Report) -> Table:
         evaluator = name.partition("/")[0]
         numbers = [f"{row[column]:.4g}" if column in row else "–" for column in (GENERATED, ORACLE)]
         if not even:
-            numbers.append(_numbers(report.counts.get(evaluator, {})))
+            own = report.references.get(evaluator, "")
+            numbers.append(_numbers(report.counts.get(evaluator, {}), own))
         result.add_row(name, *numbers, report.meanings.get(name, ""))
     return result
 
 
-def _numbers(counts: Mapping[str, int]) -> str:
-    """ "50,000, 10,000, 1,281,167"; a dash where there is none."""
+def _numbers(counts: Mapping[str, int], reference: str) -> str:
+    """ "50,000, 10,000, 1,281,167"; a dash where there is none, and the reference's own name."""
     columns = (GENERATED, ORACLE, REFERENCE)
-    return ", ".join(f"{counts[column]:,}" if counts.get(column) else "–" for column in columns)
+    texts = [f"{counts[column]:,}" if counts.get(column) else "–" for column in columns]
+    if reference:
+        texts[-1] = f"{texts[-1]} of {reference}" if counts.get(REFERENCE) else reference
+    return ", ".join(texts)

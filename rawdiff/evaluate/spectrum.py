@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from rawdiff.data.dataset import DataInfo
 from rawdiff.evaluate.evaluator import Basis, Evaluator
 
 FLOOR = 1e-12
@@ -22,6 +23,9 @@ class Spectrum(Evaluator):
     power at large k, grid artefacts show as peaks. A missing value counts as its channel's mean.
     Power under 1e-12 of a channel's variance counts as that much.
     """
+
+    def score_keys(self, info: DataInfo) -> tuple[str, ...]:
+        return ("",)
 
     def score(self, samples: Tensor, reference: Tensor, basis: Basis) -> dict[str, float]:
         k, power = radial_spectrum(samples, basis)

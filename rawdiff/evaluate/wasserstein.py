@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from rawdiff.data.dataset import DataInfo
 from rawdiff.evaluate.evaluator import Basis, Evaluator
 
 NUM_QUANTILES = 2**16
@@ -22,6 +23,9 @@ class Wasserstein(Evaluator):
     values are left out, and so is a channel without values in one of the two sets.
     (Villani 2003, "Topics in optimal transportation", 2.2)
     """
+
+    def score_keys(self, info: DataInfo) -> tuple[str, ...]:
+        return ("", *info.channels)
 
     def score(self, samples: Tensor, reference: Tensor, basis: Basis) -> dict[str, float]:
         distances = {

@@ -59,16 +59,22 @@ def make_norm(settings: Architecture, width: int) -> nn.Module:
 
 
 class Dropout(nn.Module):
-    """Zeroes values with probability p; which ones depends on the sample, not on its batch."""
+    """Zeroes values with probability p; which ones depends on the sample, not on its batch.
 
-    def __init__(self, p: float, layer: int) -> None:
+    It is number `place` of the dropouts of its layer.
+    """
+
+    PLACES = 2  # in a layer
+
+    def __init__(self, p: float, place: int) -> None:
         super().__init__()
-        self.p, self.stream = p, philox.Stream.DROPOUT + layer
+        self.p, self.place = p, place
 
     def forward(self, x: Tensor, key: DropoutKey | None) -> Tensor:
         if not self.p or key is None:
             return x
-        kept = philox.uniform(key.seed, self.stream, key.index, x[0].numel()) >= self.p
+        stream = philox.Stream.DROPOUT + self.PLACES * key.layer + self.place
+        kept = philox.uniform(key.seed, stream, key.index, x[0].numel()) >= self.p
         return x * kept.view_as(x) / (1 - self.p)
 
 
@@ -141,14 +147,14 @@ class Modulation(nn.Module):
 class Block(nn.Module):
     """Attention and MLP, each normed, shifted, scaled and gated by the condition (adaLN-Zero)."""
 
-    def __init__(self, settings: Architecture, *, dropout: float, layer: int) -> None:
+    def __init__(self, settings: Architecture, *, dropout: float) -> None:
         super().__init__()
         self.norm1, self.norm2 = (make_norm(settings, settings.width) for _ in range(2))
         self.attn = Attention(settings)
         mlp = SwiGLU if settings.swiglu else GELUMLP
         self.mlp = mlp(settings.width, settings.mlp_width)
         self.modulation = Modulation(settings, 6)
-        self.drop1, self.drop2 = Dropout(dropout, 2 * layer), Dropout(dropout, 2 * layer + 1)
+        self.drop1, self.drop2 = Dropout(dropout, 0), Dropout(dropout, 1)
 
     def forward(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -29,10 +29,17 @@ class Interface:
 
 @dataclass(frozen=True)
 class DropoutKey:
-    """What dropout masks are made of: the run's seed, each sample's place in the run [B]."""
+    """What dropout masks are made of: the run's seed, each sample's place in the run [B], a layer.
+
+    The layer is a tensor [] where layers are compiled, so that equal ones share their code.
+    """
 
     seed: int
     index: Tensor
+    layer: Tensor | int = 0
+
+    def of_layer(self, layer: int) -> DropoutKey:
+        return replace(self, layer=torch.full((), layer, device=self.index.device))
 
 
 class Network(nn.Module, ABC):

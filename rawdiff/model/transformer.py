@@ -61,8 +61,7 @@ class Transformer(Network):
         )
         middle = range(depth // 4, depth // 4 * 3)
         self.blocks = nn.ModuleList(
-            Block(settings, dropout=settings.dropout if i in middle else 0.0, layer=i)
-            for i in range(depth)
+            Block(settings, dropout=settings.dropout if i in middle else 0.0) for i in range(depth)
         )
         self.class_head = (
             nn.Linear(width, interface.num_classes) if settings.class_head is not None else None
@@ -131,7 +130,8 @@ class Transformer(Network):
                 x = torch.cat((condition[:, None] + self.in_context, x), dim=1)
                 rotation, present = _with_in_context(rotation, present, len(self.in_context))
             mask = None if present is None else present[:, None, None]
-            x = block(x, c, rotation if settings.rope else None, mask, dropout)
+            key = None if dropout is None else dropout.of_layer(i)
+            x = block(x, c, rotation if settings.rope else None, mask, key)
         output = self.last_layer(x[:, -z_t.shape[1] :], c)
         return (output, logits) if class_logits and logits is not None else output
 

@@ -18,9 +18,8 @@ from rawdiff.assemble import (
 )
 from rawdiff.data.statistics import fixed
 from rawdiff.errors import UserError
+from rawdiff.evaluate.choose import choose_evaluators, require_score
 from rawdiff.plugins import plugins
-from rawdiff.recipe import Recipe
-from rawdiff.scoring import choose_evaluators
 from rawdiff.study.cells import Cell, GridKey
 from rawdiff.train import checkpoint
 from rawdiff.train.folder import RunFolder
@@ -51,7 +50,7 @@ def look(cells: Sequence[Cell], metric: str | None) -> list[Planned]:
     for cell in cells:
         try:
             planned.append(_look_at(cell, opened))
-            _require_metric(cell.recipe, metric)
+            _require_metric(planned[-1], metric)
             _require_continues(planned[-1])
         except UserError as error:
             raise UserError(f"The cell {cell} cannot be used: {error}") from error
@@ -77,11 +76,17 @@ def _look_at(cell: Cell, opened: dict[str, Data]) -> Planned:
     return Planned(cell, data, num_parameters, patcher.grid.num_patches, patcher.patch_dim)
 
 
-def _require_metric(recipe: Recipe, metric: str | None) -> None:
-    """UserError unless the evaluator of that score runs."""
-    names = list(choose_evaluators(recipe))
-    name = (metric or names[0]).partition("/")[0]
+def _require_metric(planned: Planned, metric: str | None) -> None:
+    """UserError unless the evaluator of that score runs and, as far as one can tell, has it.
+
+    The evaluator's name alone stands for its first score.
+    """
+    evaluators = choose_evaluators(planned.cell.recipe)
+    names = list(evaluators)
+    name, _, key = (metric or names[0]).partition("/")
     if name in names:
+        if metric and key:
+            require_score(metric, evaluators[name], planned.data.train.info)
         return
     exists = name in (plugin.name for plugin in plugins("evaluators"))
     cure = f" To have it, add `evaluate.evaluators.{name}={{}}` to the command." if exists else ""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from rawdiff.errors import UserError
+from rawdiff.recipe_file import read_recipe
 from rawdiff.results import SETTINGS_FILE
 from rawdiff.study.cells import Cell
 from rawdiff.train import checkpoint
@@ -121,6 +122,14 @@ STAGES = (
 
 def is_finished(cell: Cell) -> bool:
     return all(stage.is_done(cell) for stage in STAGES)
+
+
+def is_finished_run(recipe: Path) -> bool:
+    """Whether the cell of this file beside its run is finished; False for what is no recipe."""
+    try:
+        return is_finished(Cell({}, read_recipe(recipe)))
+    except (OSError, UserError):
+        return False
 
 
 def read_result(cell: Cell, failure: str | None) -> Result:

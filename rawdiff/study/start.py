@@ -16,7 +16,7 @@ from rawdiff.study.board import Board
 from rawdiff.study.cells import Cell, GridKey, make_cells, parse_grid
 from rawdiff.study.plan import Planned, look, remarks
 from rawdiff.study.runner import Ending, Environment, Runner, places
-from rawdiff.study.stages import is_finished, read_result
+from rawdiff.study.stages import is_finished, is_finished_run, read_result
 from rawdiff.study.table import Outcome, number, score_text, write_tables
 
 Say = Callable[[str], None]
@@ -24,7 +24,10 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Study:
-    """A validated study: its grid, its cells, and the command that gives it again."""
+    """A validated study: its grid, its cells, and the command that gives it again.
+
+    `where` has the environment of each of the cells that run at a time.
+    """
 
     grid: tuple[GridKey, ...]
     planned: list[Planned]
@@ -32,22 +35,37 @@ class Study:
     out: Path
     metric: str | None
     command: list[str]
+    where: list[Environment]
 
     @property
     def cells(self) -> list[Cell]:
         return [one.cell for one in self.planned]
 
     def describe(self) -> list[str]:
-        """The number of cells, and a line for each."""
+        """The number of cells, a line for each, and what else lies in the study's folder."""
         lines = [f"{len(self.planned)} cells in {self.out}:"]
         for one in self.planned:
             train = one.cell.recipe.train
+            state = "; finished already" if is_finished(one.cell) else ""
             lines.append(
                 f"  {one.cell}: {one.num_parameters / 1e6:,.2f} M parameters, {one.num_patches} "
                 f"patches of {one.patch_dim} values, {train.num_steps:,} steps of "
-                f"{train.batch_size} samples"
+                f"{train.batch_size} samples{state}"
             )
-        return lines + self.remarks
+        return lines + self.remarks + self._left_out()
+
+    def _left_out(self) -> list[str]:
+        """A line that says how many finished cells the table does not show, if there are any."""
+        recipes = (self.out / "cells").glob("*.yaml")
+        names = {cell.name for cell in self.cells}
+        num = sum(is_finished_run(path) for path in recipes if path.stem not in names)
+        if not num:
+            return []
+        return [
+            f"Finished cells of other grids in {self.out / 'cells'}, not in this table: {num}. The "
+            "command with their grid writes their table again; `--out` gives this one a folder of "
+            "its own."
+        ]
 
 
 def plan_study(
@@ -57,6 +75,7 @@ def plan_study(
     *,
     out: Path | None = None,
     metric: str | None = None,
+    parallel: int | None = None,
 ) -> Study:
     """Validate all cells, open their data and look at what is there; nothing is written.
 
@@ -70,19 +89,19 @@ def plan_study(
         command += ["--grid", text]
     command += [] if metric is None else ["--metric", metric]
     command += ["--out", str(target), *overrides]
-    return Study(keys, look(cells, metric), remarks(keys, cells), target, metric, command)
+    where = places(cells, parallel)
+    planned = look(cells, metric)
+    return Study(keys, planned, remarks(keys, cells), target, metric, command, where)
 
 
-def run_study(
-    study: Study, *, parallel: int | None = None, strict: bool = False, say: Say = print
-) -> Path:
+def run_study(study: Study, *, strict: bool = False, say: Say = print) -> Path:
     """Train, sample and score all cells that are not finished; returns the study's folder.
 
     Tables and picture are written at the beginning and after each cell. A cell that fails is
     recorded, and the others go on. Raises UserError at the end if all cells failed or, if
     `strict`, any did.
     """
-    where = places(study.cells, parallel)
+    where = study.where
     try:
         (study.out / "cells").mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -98,6 +117,9 @@ def run_study(
     if stopped:
         say(f"Stopped by {stopped}; the same command continues.")
         return study.out
+    outcome = progress.outcome()
+    if outcome.metric is None and (names := outcome.score_names):
+        say(f"No cell has the score `{study.metric}`; there are: {', '.join(names)}.")
     _require_success(study, progress.failures, strict)
     return study.out
 
@@ -178,11 +200,15 @@ class _Progress:
         seconds = self.seconds / self.num_ended * left / min(self.num_places, left)
         return f"; about {_clock(seconds)} left for {left}"
 
-    def write(self) -> Outcome:
-        """Tables and picture of what there is so far."""
+    def outcome(self) -> Outcome:
+        """What there is so far."""
         study = self.study
         results = [read_result(cell, self.failures.get(cell.name)) for cell in study.cells]
-        outcome = Outcome(study.grid, study.cells, results, study.command, study.metric)
+        return Outcome(study.grid, study.cells, results, study.command, study.metric)
+
+    def write(self) -> Outcome:
+        """Tables and picture of what there is so far, which is returned."""
+        study, outcome = self.study, self.outcome()
         write_tables(outcome, study.out)
         self.board.write(outcome, study.out / "picture.png")
         return outcome

@@ -38,10 +38,13 @@ class Loop:
         state, train, settings = self.state, self.state.recipe.train, self.state.recipe.checkpoint
         every, ema_every = settings.every_steps, settings.ema_every_steps
         agree = Agreement(self.processes)
+        first_step = state.step
         with StopSignal() as stop:
             while True:
                 self.train_step()
                 self.log.advance(state.step)
+                if state.step == first_step + 1:  # what is slow once is over
+                    self.processes.limit_waiting(state.recipe.parallel.timeout_minutes)
                 last = state.step == train.num_steps
                 (stopping,) = agree(bool(stop))
                 if state.step % train.log_every == 0 or last:

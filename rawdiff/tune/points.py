@@ -128,7 +128,7 @@ class Tuning:
             model = self.model(settings)
             score_model(self.folder, model, path, metrics=names, say=self.say, progress=progress)
         if (scored := self._read(point, path)) is None:
-            there = ", ".join(json.loads(path.read_text(encoding="utf-8"))["scores"])
+            there = ", ".join(json.loads(path.read_text(encoding="utf-8"))["scores"]) or "none"
             raise UserError(f"There is no score `{self.metric}`; there are: {there}.")
         if scored.goal == "oracle" and scored.oracle is None:
             raise UserError(

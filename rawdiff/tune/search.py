@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rawdiff.errors import UserError
+from rawdiff.evaluate.choose import choose_evaluators, require_score
 from rawdiff.evaluate.evaluator import FeatureEvaluator
 from rawdiff.plugins import load_plugin
 from rawdiff.recipe import Recipe
@@ -92,6 +93,8 @@ def tune(
     for override in overrides:
         content, given = apply_override(content, override), apply_override(given, override)
     recipe = parse_recipe(content, str(path))
+    name = metric.partition("/")[0]
+    require_score(metric, choose_evaluators(recipe, [name])[name], folder.info())
     explicit = given.get("sample") or {}
     defaults = default_grid(folder, recipe)
     chosen = {key: defaults[key] for key in defaults if key not in explicit} | dict(grid or {})

@@ -103,6 +103,22 @@ def test_the_table_says_so_where_scores_are_of_different_numbers() -> None:
     assert "compare it at equal n only" in shown
 
 
+def test_a_reference_that_is_not_the_training_data_is_named() -> None:
+    def shown(*reports) -> str:
+        console = Console(width=200, record=True, file=io.StringIO())
+        console.print(table(join(reports)))
+        return console.export_text()
+
+    moments = report_of("a", Count(), {GENERATED: {"": 1.0}}, {GENERATED: 8}, "jit.npz")
+    images = report_of("b", Count(), {GENERATED: {"": 1.0}}, {GENERATED: 8, REFERENCE: 5}, "cats")
+    plain = report_of("c", Count(), {GENERATED: {"": 1.0}}, {GENERATED: 8, REFERENCE: 5})
+    assert "8 samples against jit.npz" in shown(moments)
+    assert "8 samples against 5 real ones of cats" in shown(images)
+    for text in ("8, –, jit.npz", "8, –, 5 of cats", "8, –, 5 "):
+        assert text in shown(moments, images, plain)
+    assert "8, –, 5 of cats" in shown(images, plain)
+
+
 def test_a_diverged_model_is_not_scored() -> None:
     x = noise(10, 1, 4)
     basis = setting_of(x)

@@ -35,7 +35,10 @@ def test_patches_lie_where_the_adapter_cuts() -> None:
 @pytest.mark.parametrize(("size", "patch_size"), [(8, 1), (2, 2)])
 def test_no_score_where_all_neighbours_are_of_one_kind(size: int, patch_size: int) -> None:
     x = noise(5, 1, size, size)
-    assert Seam().score(x, x, setting_of(x, patch_size=patch_size)) == {}
+    setting = setting_of(x, patch_size=patch_size)
+    assert Seam().score(x, x, setting) == {}
+    assert "patches hold one value, or all" in Seam().obstacle(setting)
+    assert Seam().obstacle(setting_of(noise(1, 1, 8, 2))) is None  # along one dim is enough
 
 
 def test_missing_and_constant_samples_have_finite_scores() -> None:

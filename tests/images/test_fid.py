@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import shutil
 import signal
 import subprocess
@@ -28,6 +29,7 @@ from rawdiff.errors import UserError
 from rawdiff.evaluate.evaluator import Basis
 from rawdiff.evaluate.report import GENERATED, ORACLE, REFERENCE
 from rawdiff.recipe_file import load_recipe
+from rawdiff.train.folder import RunFolder
 from rawdiff.train.start import train
 
 if find_spec("torch_fidelity") is None:
@@ -164,6 +166,17 @@ class Malicious:
         return (os.mkdir, (str(self.path),))
 
 
+def test_the_random_weights_of_the_docs_are_taken(tmp_path, monkeypatch) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "sampling.md").read_text()
+    (block,) = (b for b in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "Random" in b)
+    monkeypatch.chdir(tmp_path)
+    exec(block, {"__name__": "shown"})
+    network = inception(tmp_path / "random_inception.pth", CPU)
+    pool, logits = network(torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8))
+    assert (pool.shape, logits.shape) == ((2, NUM_FEATURES), (2, 1008))
+    assert 0.01 < float(pool.std()) < 100
+
+
 def test_a_malicious_file_of_weights_is_refused_without_being_run(tmp_path) -> None:
     path, trace = tmp_path / "inception.pth", tmp_path / "it ran"
     torch.save({"fc.weight": Malicious(trace)}, path)
@@ -186,9 +199,18 @@ def test_weights_that_do_not_fit_are_named(tmp_path) -> None:
     torch.save(state, broken)
     with pytest.raises(UserError, match=r"no finite tensor as `fc\.bias`"):
         inception(broken, CPU)
-    broken.write_bytes(broken.read_bytes()[:1000])
-    with pytest.raises(UserError, match="refused"):
-        inception(broken, CPU)
+    for content, said in (
+        (broken.read_bytes()[:1000], "is damaged or cut short: .*Fetch it again"),
+        (b"\x80\x02what is this", "it is damaged, or no plain pickle"),
+        (b"<html>not found</html>", "is no file of torch: it begins with"),
+        (b"", "is no file of torch"),
+    ):
+        broken.write_bytes(content)
+        with pytest.raises(UserError, match=said) as error:
+            inception(broken, CPU)
+        assert str(broken) in str(error.value)
+        assert library().network.URL_INCEPTION_V3 in str(error.value)
+        assert "weights_only" not in str(error.value)
     with pytest.raises(UserError, match="cannot be read"):
         inception(tmp_path / "absent.pth", CPU)
 
@@ -205,6 +227,20 @@ def test_without_the_net_the_error_says_where_the_weights_are(monkeypatch) -> No
         inception(None, CPU)
     assert url in str(error.value)
     assert FID().origin()["weights"] == url
+
+
+@pytest.mark.parametrize("content", [b"\x80\x02what is this", b"PK\x03\x04 is this", b""])
+def test_damaged_weights_in_the_cache_are_named_without_torchs_advice(
+    tmp_path, monkeypatch, content
+) -> None:
+    path = tmp_path / "checkpoints" / "weights-inception-2015-12-05-6726825d.pth"
+    path.parent.mkdir()
+    path.write_bytes(content)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    with pytest.raises(UserError, match=r"is damaged\. Delete it; it is downloaded again") as error:
+        inception(None, CPU)
+    assert str(path) in str(error.value)
+    assert "weights_only" not in str(error.value)
 
 
 def test_torchvision_may_be_absent() -> None:
@@ -329,6 +365,8 @@ def test_a_killed_fid_goes_on_and_a_published_reference_gives_the_same(
     assert set(whole["scores"]) == {
         "fid", "fid/inception_score", "fid/inception_score_std", "fid/precision", "fid/recall",
     }  # fmt: skip
+    keys = FID().score_keys(RunFolder(run).info())
+    assert set(whole["scores"]) == {f"fid/{key}" if key else "fid" for key in keys}
     assert whole["counts"]["fid"] == {GENERATED: 8, ORACLE: 4, REFERENCE: 12}
 
     published = tmp_path / "published.npz"
@@ -336,6 +374,7 @@ def test_a_killed_fid_goes_on_and_a_published_reference_gives_the_same(
     write_moments(evaluator, data, published)
     overrides[1] = overrides[1].replace("}", f", reference: {published}}}")
     assert main(["eval", str(run), "--metric", "fid", *overrides, "holdout=null"]) == 0
+    assert "8 samples against published.npz" in capsys.readouterr().out
     by_file = json.loads((run / "scores-fid.json").read_text())
     assert by_file["scores"]["fid"][GENERATED] == pytest.approx(
         whole["scores"]["fid"][GENERATED], rel=1e-3

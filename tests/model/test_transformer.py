@@ -122,14 +122,14 @@ def test_first_output_is_zero_and_weights_follow_the_published_law() -> None:
 
 
 def test_dropout_is_a_function_of_the_sample_not_of_the_batch() -> None:
-    dropout, x = Dropout(0.25, layer=3), torch.ones(6, 40, 50)
+    dropout, x = Dropout(0.25, place=1), torch.ones(6, 40, 50)
     index = torch.arange(10, 16)
     whole = dropout(x, DropoutKey(1, index))
     parts = [dropout(x[i : i + 2], DropoutKey(1, index[i : i + 2])) for i in (0, 2, 4)]
     assert torch.equal(whole, torch.cat(parts))
     assert abs(float((whole == 0).float().mean()) - 0.25) < 0.02
     assert float(whole.max()) == pytest.approx(1 / 0.75)
-    assert not torch.equal(whole, Dropout(0.25, layer=4)(x, DropoutKey(1, index)))
+    assert not torch.equal(whole, dropout(x, DropoutKey(1, index).of_layer(1)))
     assert torch.equal(dropout(x, None), x)
 
 

@@ -17,6 +17,7 @@ from runs import metrics, rawdiff, signal_at_step, small_recipe, start, write_ar
 
 from rawdiff.cli import main
 from rawdiff.data.loading import run_batches
+from rawdiff.evaluate.frechet import Frechet
 from rawdiff.study.cells import make_cells, parse_grid
 from rawdiff.study.runner import Runner, places
 from rawdiff.study.stages import STAGES
@@ -343,6 +344,35 @@ def test_cells_may_differ_in_shape_and_one_or_three_keys_make_a_table(tmp_path, 
     assert set((tmp_path / "out" / "cells").iterdir()) == cells  # nothing of the new grid
 
 
+def test_a_score_that_turns_out_to_be_of_no_cell_is_told_at_the_end(
+    tmp_path, capsys, monkeypatch
+) -> None:
+    monkeypatch.setattr(Frechet, "score_keys", lambda evaluator, info: None)  # not known before
+    recipe = write_recipe(tmp_path, train={"num_steps": 1})
+    with at_once():
+        arguments = study(recipe, "--grid", "flow.loss=x", "--metric", "frechet/abc")
+        assert main([str(a) for a in arguments]) == 0
+    said = "No cell has the score `frechet/abc`; there are: frechet, wasserstein, "
+    assert said in capsys.readouterr().out
+
+
+def test_cells_that_are_finished_are_marked_and_those_of_another_grid_counted(
+    finished, capsys
+) -> None:
+    def told(*grid: str) -> str:
+        arguments = study(finished.parent / "recipe.yaml", *grid, "--check")
+        assert main([str(a) for a in arguments]) == 0
+        return capsys.readouterr().out
+
+    two = told("--grid", "flow.loss=x,eps", "--grid", "sample.num_steps=1")
+    done, new = (line for line in two.splitlines() if line.startswith("  flow.loss="))
+    assert done.endswith("8 samples; finished already")
+    assert new.endswith("8 samples")
+    assert "not in this table: 3. The command with their grid" in two
+    whole = told("--grid", "flow.loss=x,v", "--grid", "sample.num_steps=1,2")
+    assert "other grids" not in whole
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -350,6 +380,8 @@ def test_cells_may_differ_in_shape_and_one_or_three_keys_make_a_table(tmp_path, 
         (["--grid", "model.heads=2,5"], "model.heads=5"),
         (["--grid", "flow.loss=x", "--metric", "fid"], "add `evaluate.evaluators.fid={}`"),
         (["--grid", "flow.loss=x", "--metric", "fid", "evaluate.evaluators=null"], "not scored"),
+        (["--grid", "flow.loss=x", "--metric", "frechet/abc"], "`frechet` has: frechet."),
+        (["--grid", "flow.loss=x", "--metric", "wasserstein/y"], "has: wasserstein, wasserstein/"),
         (["--grid", "flow.loss=x", "--parallel", "0"], "give 1 or more"),
         (["--grid", "flow.loss=x", "holdout=null"], "holds none out"),
         (["--grid", "flow.loss=x", "data.path=nowhere.npz"], "nowhere.npz"),
@@ -359,5 +391,7 @@ def test_what_cannot_work_is_refused_before_anything_is_written(
     tmp_path, capsys, arguments, words
 ) -> None:
     assert main([str(a) for a in study(write_recipe(tmp_path), *arguments)]) == 2
-    assert words in capsys.readouterr().err
+    told = capsys.readouterr()
+    assert words in told.err
+    assert not told.out
     assert not (tmp_path / "out").exists()
