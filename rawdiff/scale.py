@@ -13,10 +13,11 @@ from rawdiff.assemble import make_network
 from rawdiff.data.dataset import DataInfo
 from rawdiff.data.patcher import Patcher
 from rawdiff.errors import UserError
-from rawdiff.parallel.apply import mesh_shape, parallelize
+from rawdiff.parallel.apply import mesh_shape, parallelize, require_gatherable
 from rawdiff.parallel.batch import Shares, share_batch
 from rawdiff.parallel.footprint import FLOAT32_BYTES, Footprint, measure_footprint
 from rawdiff.parallel.pretend import pretend_processes
+from rawdiff.precision import multiplies_in_bfloat16
 from rawdiff.recipe import Recipe
 from rawdiff.train.cost import PEAK_FLOPS, Cost, measure_cost
 from rawdiff.train.memory import Activations, measure_activations, memory_parts
@@ -142,16 +143,17 @@ def make_plan(
 ) -> Plan:
     """Nothing is computed and nothing takes memory: the network is cut for processes not there.
 
-    `activations`, where they are known. Raises UserError where batch or mesh does not suit the
-    number of processes.
+    `activations`, where they are known. Raises UserError where batch, mesh or precision does not
+    suit the number of processes.
     """
     train, parallel = recipe.train, recipe.parallel
     shares = share_batch(train.batch_size, train.micro_batch_size, machines.world_size)
+    require_gatherable(parallel, machines.world_size, train.precision, "cuda")
     network = make_network(recipe, info, patcher)
     cost = measure_cost(network)
     activations = activations or measure_activations(
         network,
-        bfloat16=train.precision != "float32",
+        bfloat16=multiplies_in_bfloat16(train.precision, "cuda"),
         gathers_bfloat16=machines.world_size > 1 and parallel.gather_dtype == "bfloat16",
         recomputes=parallel.activation_checkpoint,
     )

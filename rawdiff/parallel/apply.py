@@ -24,6 +24,7 @@ from rawdiff.errors import UserError
 from rawdiff.model.network import Network
 from rawdiff.parallel.processes import Processes
 from rawdiff.parallel.settings import ParallelSettings
+from rawdiff.precision import Precision, multiplies_in_bfloat16
 
 Forward = Callable[..., Any]
 
@@ -81,6 +82,20 @@ def mesh_shape(settings: ParallelSettings, processes: Processes) -> tuple[int, i
             f"does not make {count}, the number of processes. Write `auto` for one of them."
         )
     return replicate, shard
+
+
+def require_gatherable(
+    settings: ParallelSettings, num_processes: int, precision: Precision, device_type: str
+) -> None:
+    """UserError where weights would be gathered in bfloat16, and multiplied with float32."""
+    gathers_bfloat16 = num_processes > 1 and settings.gather_dtype == "bfloat16"
+    if gathers_bfloat16 and not multiplies_in_bfloat16(precision, device_type):
+        on_cpu = " on a CPU" if precision == "auto" else ""
+        raise UserError(
+            f"`parallel.gather_dtype: bfloat16` gathers weights for products in bfloat16, but "
+            f"`train.precision: {precision}` multiplies in float32{on_cpu}. Write "
+            "`train.precision: bfloat16`, or `parallel.gather_dtype: float32`."
+        )
 
 
 def _replace_forward(block: nn.Module, wrap: Callable[[Forward], Forward]) -> None:

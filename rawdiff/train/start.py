@@ -30,7 +30,7 @@ from rawdiff.data.statistics import Statistics
 from rawdiff.errors import UserError
 from rawdiff.files import locked, write_text
 from rawdiff.model.network import Network
-from rawdiff.parallel.apply import mesh_shape, parallelize
+from rawdiff.parallel.apply import mesh_shape, parallelize, require_gatherable
 from rawdiff.parallel.batch import share_batch
 from rawdiff.parallel.processes import Processes, join_processes
 from rawdiff.precision import choose_device
@@ -76,6 +76,7 @@ def train(recipe: Recipe, say: Say = print) -> RunFolder:
     device = choose_device(recipe.train.device)
     with join_processes(on_gpu=device.type == "cuda") as processes:
         share_batch(recipe.train.batch_size, recipe.train.micro_batch_size, processes.count)
+        require_gatherable(recipe.parallel, processes.count, recipe.train.precision, device.type)
         say = say if processes.is_first else _say_nothing
         folder = processes.from_first(lambda: _make_folder(recipe.run_dir))
         with locked(folder.path) if processes.is_first else nullcontext():
