@@ -173,7 +173,8 @@ def _memory_of_each(plan: Plan) -> Iterator[Row]:
 
 def _exchange(plan: Plan) -> Iterator[Row]:
     footprint, seconds = plan.footprint, plan.seconds
-    traffic, num = footprint.traffic, plan.shares.num_micro_batches
+    traffic = footprint.traffic
+    num = footprint.num_gatherings(plan.shares.num_micro_batches)
     gathered = num * (traffic.gather_forward + traffic.gather_backward)
     for name, size, duration in (
         ("all-gather", gathered, seconds.gather),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -107,31 +108,38 @@ class Plan:
     @cached_property
     def seconds(self) -> Seconds:
         """Each unit is gathered while the one before computes, and summed while the next does."""
-        machines, traffic, num = (
-            self.machines,
-            self.footprint.traffic,
-            self.shares.num_micro_batches,
-        )
-        speed = self._bandwidth(spans=self.footprint.shard)
-        between = self._bandwidth(spans=machines.world_size)
+        machines, footprint, num = self.machines, self.footprint, self.shares.num_micro_batches
+        among_sharers = self._bandwidth(footprint.shard, stride=1)
+        among_replicas = self._bandwidth(footprint.replicate, stride=footprint.shard)
         forward = 2 * self.cost.multiply_adds * self.shares.of_process / num / machines.flops
         backward = forward * (3 if self.recipe.parallel.activation_checkpoint else 2)
-        first, again = traffic.gather_forward / speed, traffic.gather_backward / speed
-        sums = traffic.reduce_scatter / speed, traffic.all_reduce / between
-        step = num * max(forward, first) + (num - 1) * max(backward, again)
+        traffic, num_gatherings = footprint.traffic, footprint.num_gatherings(num)
+        first = traffic.gather_forward / among_sharers
+        again = traffic.gather_backward / among_sharers
+        reduce_scatter = traffic.reduce_scatter / among_sharers
+        all_reduce = traffic.all_reduce / among_replicas
+        forwards = num_gatherings * max(forward, first) + (num - num_gatherings) * forward
+        backwards = (num - 1) * max(backward, again)
+        backwards += max(backward, again + reduce_scatter + all_reduce)
         return Seconds(
             compute=num * (forward + backward),
-            gather=num * (first + again),
-            reduce_scatter=sums[0],
-            all_reduce=sums[1],
-            step=step + max(backward, again + sum(sums)),
+            gather=num_gatherings * (first + again),
+            reduce_scatter=reduce_scatter,
+            all_reduce=all_reduce,
+            step=forwards + backwards,
         )
 
-    def _bandwidth(self, *, spans: int) -> float:
-        """In bytes a second, of a group of so many neighbouring processes."""
-        machines = self.machines
-        here = spans <= machines.gpus_per_machine and machines.gpus_per_machine % spans == 0
-        return 1e9 * (machines.inside if here else machines.between)
+    def _bandwidth(self, count: int, *, stride: int) -> float:
+        """In bytes a second and GPU, of a group of so many processes, each `stride` after another.
+
+        Where some of the group are on each machine, their rings leave it by as many ways as they
+        are, and each way carries its part.
+        """
+        machines, span = self.machines, count * stride
+        here = math.gcd(span, machines.gpus_per_machine)
+        if here == span:
+            return 1e9 * machines.inside
+        return 1e9 * min(machines.inside, max(1, here // stride) * machines.between)
 
 
 def make_plan(

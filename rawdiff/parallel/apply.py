@@ -107,10 +107,15 @@ def _recomputed(forward: Forward) -> Forward:
     return functools.partial(checkpoint, forward, use_reentrant=False)
 
 
-def add_gradients_up(network: nn.Module, *, now: bool) -> None:
-    """Whether the next backward pass sums gradients over processes, or only keeps its own."""
+def add_gradients_up(network: nn.Module, settings: ParallelSettings, *, now: bool) -> None:
+    """Whether the next backward pass sums gradients over processes, or only keeps its own.
+
+    If it keeps its own, gathered weights stay for the next micro-batch, as they do between forward
+    and backward pass.
+    """
     if isinstance(network, FSDPModule):
         network.set_requires_gradient_sync(now)
+        network.set_reshard_after_backward(now or settings.reshard_after_forward)
 
 
 def local(tensor: Tensor) -> Tensor:

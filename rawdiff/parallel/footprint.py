@@ -29,8 +29,9 @@ class Group:
 class Traffic:
     """Bytes that a process sends, and receives as many, where collectives go around in rings.
 
-    `gather_forward` and `gather_backward` in every micro-batch, the sums once in a step: of the
-    gradients among those who share the weights, then of the shards among replicas.
+    `gather_forward` and `gather_backward` each time that weights are gathered
+    (`Footprint.num_gatherings`), the sums once in a step: of the gradients among those who share
+    the weights, then of the shards among replicas.
     """
 
     gather_forward: float
@@ -81,6 +82,10 @@ class Footprint:
             return 0
         largest = max(group.num_gathered for group in (*self.units, self.rest))
         return self.gather_bytes_each * largest
+
+    def num_gatherings(self, num_micro_batches: int) -> int:
+        """In a step: weights that stay for the backward pass stay for other micro-batches, too."""
+        return num_micro_batches if self.settings.reshard_after_forward else 1
 
     @property
     def traffic(self) -> Traffic:

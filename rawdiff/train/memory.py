@@ -114,6 +114,8 @@ def memory_parts(
     """
     local_bytes = FLOAT32_BYTES * footprint.num_local
     accumulates = footprint.is_spread and shares.num_micro_batches > 1
+    # Where gradients wait for others, so do the weights: at the peak all have arrived already.
+    gathers = not accumulates or footprint.settings.reshard_after_forward
     whole = FLOAT32_BYTES * sum(parameter.numel() for parameter in network.parameters())
     averages = {f"average {ema.name}": local_bytes for ema in train.ema}
     parts = {
@@ -123,7 +125,7 @@ def memory_parts(
         "optimizer": 2 * local_bytes,
         **averages,
         "gathered weights": footprint.gathered_bytes,
-        "gather buffer": footprint.gather_buffer_bytes,
+        "gather buffer": footprint.gather_buffer_bytes if gathers else 0,
         "tables": sum(buffer.nbytes for buffer in network.buffers()),
         "activations": activations(shares.micro_batch),
     }
