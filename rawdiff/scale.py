@@ -147,24 +147,27 @@ def make_plan(
     info: DataInfo,
     patcher: Patcher,
     machines: Machines,
-    activations: Activations | None = None,
+    like: Plan | None = None,
 ) -> Plan:
     """Nothing is computed and nothing takes memory: the network is cut for processes not there.
 
-    `activations`, where they are known. Raises UserError where batch, mesh or precision does not
-    suit the number of processes.
+    `like` is a plan of the same network, which has the same cost and activations. Raises UserError
+    where batch, mesh or precision does not suit the number of processes.
     """
     train, parallel = recipe.train, recipe.parallel
     shares = share_batch(train.batch_size, train.micro_batch_size, machines.world_size)
     require_gatherable(parallel, machines.world_size, train.precision, "cuda")
     network = make_network(recipe, info, patcher)
-    cost = measure_cost(network)
-    activations = activations or measure_activations(
-        network,
-        bfloat16=multiplies_in_bfloat16(train.precision, "cuda"),
-        gathers_bfloat16=machines.world_size > 1 and parallel.gather_dtype == "bfloat16",
-        recomputes=parallel.activation_checkpoint,
-    )
+    if like is not None:
+        cost, activations = like.cost, like.activations
+    else:
+        cost = measure_cost(network)
+        activations = measure_activations(
+            network,
+            bfloat16=multiplies_in_bfloat16(train.precision, "cuda"),
+            gathers_bfloat16=machines.world_size > 1 and parallel.gather_dtype == "bfloat16",
+            recomputes=parallel.activation_checkpoint,
+        )
     with pretend_processes(machines.world_size, machines.gpus_per_machine) as processes:
         mesh = mesh_shape(parallel, processes)
         parallelize(network, parallel, processes, torch.device("cpu"))
@@ -179,9 +182,9 @@ def advise(plan: Plan, info: DataInfo, patcher: Patcher) -> Iterator[tuple[str, 
 
     def changed(section: str, **keys: Any) -> Plan:
         part = getattr(recipe, section).model_copy(update=keys)
-        known = None if "activation_checkpoint" in keys else plan.activations
         other = recipe.model_copy(update={section: part})
-        return make_plan(other, info, patcher, plan.machines, known)
+        like = None if "activation_checkpoint" in keys else plan
+        return make_plan(other, info, patcher, plan.machines, like)
 
     for size in _smaller_micro_batches(plan.shares):
         smaller = changed("train", micro_batch_size=size)

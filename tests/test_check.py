@@ -71,10 +71,9 @@ def test_every_published_recipe_fits_1_8_and_1024_gpus(name) -> None:
     recipe = load_recipe(name)
     info = recipe.data.info
     patcher = make_patcher(recipe, info, fixed(0, 1, info.shape), torch.device("cpu"))
-    activations = None  # the same for any number of GPUs
+    plan = None  # cost and activations are the same for any number of GPUs
     for count in (1, 8, 1024):
-        plan = make_plan(recipe, info, patcher, Machines(count), activations)
-        activations = plan.activations
+        plan = make_plan(recipe, info, patcher, Machines(count), plan)
         assert plan.fits
         assert plan.footprint.replicate * plan.footprint.shard == count
         assert plan.shares.of_process * count == recipe.train.batch_size
