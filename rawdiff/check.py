@@ -20,7 +20,7 @@ from rawdiff.data.patcher import Patcher
 from rawdiff.data.statistics import Statistics, fixed, measure
 from rawdiff.errors import UserError
 from rawdiff.model.network import Network
-from rawdiff.parallel.batch import nearest_batch_sizes, share_batch
+from rawdiff.parallel.batch import largest_micro_batch, nearest_batch_sizes, share_batch
 from rawdiff.parallel.footprint import measure_footprint
 from rawdiff.precision import choose_device
 from rawdiff.recipe import Recipe
@@ -68,7 +68,7 @@ def _look_at_data(recipe: Recipe) -> tuple[list[Row], DataInfo, Statistics]:
     try:
         len(packed_or_raw(recipe.data))
     except UserError as error:
-        info = recipe.data.info  # raises in turn if the recipe alone does not say
+        info = _info_without_data(recipe)
         text = f"not there, so only the recipe was checked: {error}"
         return [Row("data", text)], info, fixed(0.0, 1.0, info.shape)
     data = open_data(recipe)
@@ -86,6 +86,17 @@ def _look_at_data(recipe: Recipe) -> tuple[list[Row], DataInfo, Statistics]:
         Row("values", _values(info, measured, samples)),
     ]
     return rows, info, measured
+
+
+def _info_without_data(recipe: Recipe) -> DataInfo:
+    """UserError where the recipe alone does not say what samples look like."""
+    try:
+        return recipe.data.info
+    except UserError as error:
+        raise UserError(
+            f"{error} Without its data a recipe can be checked if it says itself what samples look "
+            "like: classes by `data.num_classes`, shapes as docs/scale.md shows."
+        ) from error
 
 
 def _values(info: DataInfo, measured: Statistics, samples: list[Sample]) -> str:
@@ -127,22 +138,34 @@ def _memory(recipe: Recipe, network: Network) -> str:
 def _on_machines(
     recipe: Recipe, info: DataInfo, patcher: Patcher, machines: Machines
 ) -> Iterator[Row]:
-    size, count = recipe.train.batch_size, machines.world_size
-    below, above = nearest_batch_sizes(size, count)
-    if below != size:
-        text = f"{size} samples cannot be shared equally by {count} GPUs; shown for {above}"
-        text += f", as with train.batch_size={above}" + (f" ({below} can be, too)" if below else "")
-        yield Row("batch", text)
-        train = recipe.train.model_copy(update={"batch_size": above})
-        recipe = recipe.model_copy(update={"train": train})
+    if recipe.train.batch_size % machines.world_size:
+        row, recipe = _with_equal_shares(recipe, machines.world_size)
+        yield row
     plan = make_plan(recipe, info, patcher, machines)
     yield from _spread(plan)
     yield from _memory_of_each(plan)
     if not plan.fits:
-        for text, other in advise(plan, info, patcher):
-            yield Row("  would fit", f"{_gib(other.peak_bytes)} with {text}")
+        cures = [
+            f"{_gib(other.peak_bytes)} with {text}" for text, other in advise(plan, info, patcher)
+        ]
+        for text in cures or ["no single key makes it; take more or larger GPUs, fewer averages"]:
+            yield Row("  would fit" if cures else "  cure", text)
     yield from _exchange(plan)
     yield from _pace(plan)
+
+
+def _with_equal_shares(recipe: Recipe, num_gpus: int) -> tuple[Row, Recipe]:
+    """The recipe with the next larger batch that can be shared, and what is said about it."""
+    size, at_a_time = recipe.train.batch_size, recipe.train.micro_batch_size
+    below, above = nearest_batch_sizes(size, num_gpus)
+    keys = {"batch_size": above}
+    if at_a_time and above % at_a_time:
+        keys["micro_batch_size"] = largest_micro_batch(above // num_gpus, at_a_time)
+    shown = " ".join(f"train.{key}={value}" for key, value in keys.items())
+    text = f"{size} samples cannot be shared equally by {num_gpus} GPUs, so training would refuse; "
+    text += f"planned with {shown}" + (f" ({below} can be shared, too)" if below else "")
+    train = recipe.train.model_copy(update=keys)
+    return Row("batch", text), recipe.model_copy(update={"train": train})
 
 
 def _spread(plan: Plan) -> Iterator[Row]:

@@ -46,10 +46,14 @@ class Machines:
     def __post_init__(self) -> None:
         """UserError for what no machine has."""
         for field in fields(self):
-            if getattr(self, field.name) <= 0:
-                raise UserError(f"{field.name} {getattr(self, field.name)}: must be above 0.")
+            value, flag = getattr(self, field.name), f"--{field.name.replace('_', '-')}"
+            if not 0 < value < math.inf:
+                raise UserError(f"`{flag} {value}`: give a number above 0.")
         if self.mfu > 1:
-            raise UserError(f"mfu {self.mfu}: the share of the peak that is used is at most 1.")
+            raise UserError(
+                f"`--mfu {self.mfu}`: it is the share of the peak that is used, at most 1; "
+                "40% is 0.4."
+            )
 
     @property
     def flops(self) -> float:
@@ -137,7 +141,7 @@ class Plan:
         """
         machines, span = self.machines, count * stride
         here = math.gcd(span, machines.gpus_per_machine)
-        if here == span:
+        if here == span or machines.world_size <= machines.gpus_per_machine:
             return 1e9 * machines.inside
         return 1e9 * min(machines.inside, max(1, here // stride) * machines.between)
 

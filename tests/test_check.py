@@ -13,7 +13,7 @@ from rawdiff.assemble import make_network, make_patcher
 from rawdiff.cli import main
 from rawdiff.data.statistics import fixed
 from rawdiff.recipe_file import built_in_recipes, load_recipe
-from rawdiff.scale import Machines, make_plan
+from rawdiff.scale import Machines, Plan, make_plan
 from rawdiff.train.cost import measure_cost
 
 # Millions of parameters, billions of multiply-adds: arXiv 2511.13720, tables 5 to 7. At patch 64
@@ -109,9 +109,61 @@ def test_a_plan_that_does_not_fit_says_what_would(capsys) -> None:
 def test_what_no_machine_has_is_refused(capsys) -> None:
     for keys, words in (
         (["--tflops", "100"], "--world-size"),
-        (["--world-size", "0"], "above 0"),
+        (["--world-size", "0"], "`--world-size 0`: give a number above 0"),
+        (["--world-size", "8", "--memory-gib", "-1"], "`--memory-gib -1.0`: give"),
+        (["--world-size", "8", "--between", "nan"], "`--between nan`: give"),
         (["--world-size", "8", "--mfu", "40"], "at most 1"),
         (["--world-size", "8", "parallel.replicate=3", "parallel.shard=2"], "does not make 8"),
     ):
         assert main(["check", "demo", *keys]) == 2
         assert words in capsys.readouterr().err
+
+
+def test_a_batch_that_cannot_be_shared_is_planned_with_keys_that_training_takes(capsys) -> None:
+    keys = ["train.batch_size=256", "--world-size", "3"]  # with micro-batches of 128
+    assert main(["check", "imagenet_jit_b16", *keys]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "planned with train.batch_size=258 train.micro_batch_size=86 (255 can" in shown
+    load_recipe("imagenet_jit_b16", ["train.batch_size=258", "train.micro_batch_size=86"])
+
+
+def test_what_nothing_in_the_recipe_makes_fit_is_said(capsys) -> None:
+    assert main(["check", "imagenet_jit_b32", "--world-size", "8", "--memory-gib", "1"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "does not fit" in shown
+    assert "larger GPUs" in shown
+
+
+def test_a_recipe_that_says_nothing_of_its_samples_needs_its_data(capsys) -> None:
+    assert main(["check", "images", "--world-size", "8"]) == 2
+    assert "data.num_classes" in capsys.readouterr().err
+
+
+def _plan(*keys: str, count: int, name: str = "imagenet_jit_g16", **machines: float) -> Plan:
+    recipe = load_recipe(name, keys)
+    info = recipe.data.info
+    patcher = make_patcher(recipe, info, fixed(0, 1, info.shape), torch.device("cpu"))
+    return make_plan(recipe, info, patcher, Machines(count, **machines))
+
+
+def test_bytes_take_their_time_over_the_way_they_go() -> None:
+    """8 GPUs of a machine share, 8 machines replicate; every GPU has a way out of its own."""
+    plan = _plan(count=64, inside=400, between=50)
+    traffic, seconds = plan.footprint.traffic, plan.seconds
+    assert seconds.reduce_scatter == pytest.approx(traffic.reduce_scatter / 400e9)
+    assert seconds.all_reduce == pytest.approx(traffic.all_reduce / 50e9)
+    everywhere = _plan("parallel.shard=64", count=64, inside=400, between=30)
+    expected = everywhere.footprint.traffic.reduce_scatter / (8 * 30e9)
+    assert everywhere.seconds.reduce_scatter == pytest.approx(expected)
+
+
+def test_a_step_takes_its_computing_and_the_exchange_that_does_not_hide_behind() -> None:
+    """6 operations for each multiply-add: 2 forward, 4 backward; 2 more where done again."""
+    plan = _plan(count=8)
+    macs = plan.cost.multiply_adds * 1024 / 8
+    assert plan.seconds.step == pytest.approx(6 * macs / 0.4 / 989e12)
+    again = _plan("parallel.activation_checkpoint=true", count=8)
+    assert again.seconds.step == pytest.approx(8 * macs / 0.4 / 989e12)
+    slow = _plan(count=8, inside=0.001).seconds
+    assert slow.step > 0.99 * (slow.gather + slow.reduce_scatter)
+    assert slow.not_hidden > 0.9 * slow.step

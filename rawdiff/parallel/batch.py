@@ -36,3 +36,8 @@ def nearest_batch_sizes(batch_size: int, num_processes: int) -> tuple[int, int]:
     """The next ones below (may be 0) and above that can be shared equally."""
     below = batch_size // num_processes * num_processes
     return below, below if below == batch_size else below + num_processes
+
+
+def largest_micro_batch(of_process: int, limit: int) -> int:
+    """The largest number of samples up to `limit` that cuts a process's share into equal parts."""
+    return max(size for size in range(1, limit + 1) if of_process % size == 0)
