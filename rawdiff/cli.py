@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import inspect
 import json
 import os
@@ -24,6 +25,7 @@ from rawdiff.errors import UserError
 from rawdiff.evaluate import report as score_report
 from rawdiff.explain import explain
 from rawdiff.parallel.processes import PeerFailedError, speaks_for_all
+from rawdiff.scale import Machines
 from rawdiff.study.start import plan_study, run_study
 from rawdiff.train.start import train
 from rawdiff.train.stopping import STOPPED, StoppedError
@@ -106,9 +108,18 @@ def _check(args: argparse.Namespace) -> None:
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
-    for row in check(recipe):
+    for row in check(recipe, _machines(args)):
         table.add_row(row.name, row.text)
     console.print(table)
+
+
+def _machines(args: argparse.Namespace) -> Machines | None:
+    """What to plan for; UserError where it is described but not how many GPUs there are."""
+    given = {field.name: getattr(args, field.name) for field in dataclasses.fields(Machines)}
+    given = {name: value for name, value in given.items() if value is not None}
+    if given and "world_size" not in given:
+        raise UserError("For how many GPUs? Give --world-size, too.")
+    return Machines(**given) if given else None
 
 
 def _prepare(args: argparse.Namespace) -> None:
@@ -205,6 +216,8 @@ def _parser() -> argparse.ArgumentParser:
         added = command(name, function, text)
         added.add_argument("recipe", help="a YAML file, or the name of a built-in recipe")
         overrides(added)
+        if name == "check":
+            _add_machines(added)
     for name, function, text in (
         ("sample", _sample, "Draw samples; writes the field's own files and a picture."),
         ("eval", _eval, "Score samples beside real held-out data."),
@@ -265,6 +278,20 @@ def _parser() -> argparse.ArgumentParser:
     command("list", _list, "List plug-ins and recipes, and where each comes from.")
     command("schema", _schema, "Print the JSON schema of recipes, for editors.")
     return parser
+
+
+def _add_machines(added: argparse.ArgumentParser) -> None:
+    """What no recipe holds: for which machines a run is planned."""
+    for flag, kind, text in (
+        ("--world-size", int, "plan for so many GPUs that need not be there"),
+        ("--gpus-per-machine", int, "default 8"),
+        ("--memory-gib", float, "of each GPU (default 140, H200)"),
+        ("--tflops", float, "dense bfloat16 peak of each GPU (default 989, H200)"),
+        ("--mfu", float, "share of the peak that is expected (default 0.4)"),
+        ("--inside", float, "GB/s that a GPU sends inside its machine (default 400)"),
+        ("--between", float, "GB/s that a GPU sends to other machines (default 50)"),
+    ):
+        added.add_argument(flag, type=kind, metavar="N", help=text)
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:

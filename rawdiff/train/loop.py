@@ -114,7 +114,8 @@ class Loop:
             noised = objective.add_noise(prepared)
             errors = objective.errors(state.network, prepared, noised)
             loss = errors.total / weight
-            add_gradients_up(state.network, now=i == len(micro_batches))
+            last = i == len(micro_batches)
+            add_gradients_up(state.network, state.recipe.parallel, now=last)
             torch.autograd.backward(loss)
             sums.add(loss.detach(), errors.per_sample, errors.t)
 

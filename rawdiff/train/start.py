@@ -31,7 +31,8 @@ from rawdiff.data.statistics import Statistics
 from rawdiff.errors import UserError
 from rawdiff.files import locked, write_text
 from rawdiff.model.network import Network
-from rawdiff.parallel.apply import mesh_shape, parallelize
+from rawdiff.parallel.apply import mesh_shape, parallelize, require_gatherable
+from rawdiff.parallel.batch import share_batch
 from rawdiff.parallel.processes import Processes, join_processes
 from rawdiff.precision import choose_device
 from rawdiff.recipe import Recipe
@@ -84,7 +85,8 @@ def train(recipe: Recipe, say: Say = print) -> RunFolder:
     time_limit = TimeLimit.begin(recipe.train.stop_after_hours)
     device = choose_device(recipe.train.device)
     with join_processes(on_gpu=device.type == "cuda") as processes:
-        _require_shares(recipe, processes)
+        share_batch(recipe.train.batch_size, recipe.train.micro_batch_size, processes.count)
+        require_gatherable(recipe.parallel, processes.count, recipe.train.precision, device.type)
         say = say if processes.is_first else _say_nothing
         folder = processes.from_first(lambda: _make_folder(recipe.run_dir))
         with locked(folder.path) if processes.is_first else nullcontext():
@@ -99,17 +101,6 @@ def train(recipe: Recipe, say: Say = print) -> RunFolder:
 
 def _say_nothing(text: str) -> None:
     """One process speaks for all."""
-
-
-def _require_shares(recipe: Recipe, processes: Processes) -> None:
-    size, count = recipe.train.batch_size, processes.count
-    if size % count:
-        below, above = size // count * count, -(-size // count) * count
-        raise UserError(
-            f"`train.batch_size: {size}` cannot be shared equally by {count} processes. It is the "
-            f"batch of all of them; use {above}{f' or {below}' if below else ''}, or a number of "
-            "processes that divides it."
-        )
 
 
 def _train(
