@@ -6,6 +6,7 @@ MASTER_ADDR and MASTER_PORT.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -56,7 +57,7 @@ class Processes:
     rank: int = 0
     count: int = 1
     count_here: int = 1
-    """On this machine."""
+    """On each machine; where they differ, the largest number that divides all."""
 
     @property
     def is_first(self) -> bool:
@@ -161,6 +162,7 @@ def join_processes(on_gpu: bool) -> Iterator[Processes]:
         _take_gpu(local_rank)
     dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=PATIENCE_AT_FIRST)
     try:
+        here = math.gcd(*Processes(rank, count).gather(here))
         yield Processes(rank, count, here)
     except BaseException as error:
         if not _fails_first(rank):

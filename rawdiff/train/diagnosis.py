@@ -12,13 +12,12 @@ import torch
 from torch import Tensor
 
 from rawdiff.data.dataset import Batch
-from rawdiff.data.loading import Subset
 from rawdiff.data.order import SampleOrder
 from rawdiff.files import write_text
 from rawdiff.parallel.apply import whole
-from rawdiff.parallel.processes import Processes
 from rawdiff.train.folder import RunFolder
-from rawdiff.train.state import StepSums, TrainState
+from rawdiff.train.state import StepSums
+from rawdiff.train.step import Training
 
 MOST_NAMED = 5
 
@@ -79,13 +78,12 @@ class Diagnosis:
         )
 
 
-def diagnose(
-    state: TrainState, train: Subset, batch: Batch, sums: StepSums, processes: Processes
-) -> Diagnosis:
+def diagnose(training: Training, batch: Batch, sums: StepSums) -> Diagnosis:
     """Of the last step, whose `batch` was run again: its gradients are there, its `sums` whole.
 
     Called by all processes, each with its share of the batch.
     """
+    state, train = training.state, training.objective.train
     norms = {
         name: whole(torch.linalg.vector_norm(parameter.grad))
         for name, parameter in state.network.named_parameters()
@@ -108,7 +106,7 @@ def diagnose(
         usual_grad_norm=state.guard.usual_norm(),
         harmless_when_run_again=bool(state.guard.allows(sums.loss, grad_norm)),
         gradient_norms={name: float(norm) for name, norm in norms.items()},
-        samples=[sample for part in processes.gather(share) for sample in part],
+        samples=[sample for part in training.processes.gather(share) for sample in part],
     )
 
 

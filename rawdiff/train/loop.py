@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
 from rawdiff.data.dataset import Batch
-from rawdiff.errors import UserError
-from rawdiff.parallel.apply import add_gradients_up, mesh_shape, whole
+from rawdiff.parallel.apply import mesh_shape
 from rawdiff.parallel.processes import Agreement, Processes
 from rawdiff.parallel.replicas import require_equal_replicas
 from rawdiff.train import checkpoint
@@ -18,9 +14,9 @@ from rawdiff.train.averages import save_snapshot
 from rawdiff.train.diagnosis import diagnose
 from rawdiff.train.folder import RunFolder
 from rawdiff.train.log import Log
-from rawdiff.train.objective import Objective
 from rawdiff.train.rollback import roll_back
-from rawdiff.train.state import StepSums, TrainState
+from rawdiff.train.state import TrainState
+from rawdiff.train.step import Training
 from rawdiff.train.stopping import StopSignal, TimeLimit
 from rawdiff.train.watchdog import Watchdog
 
@@ -29,24 +25,28 @@ from rawdiff.train.watchdog import Watchdog
 class Loop:
     """One run from the step of its state to the last one, or until it is asked to stop."""
 
-    state: TrainState
-    objective: Objective
-    open_batches: Callable[[int], Iterator[Batch]]
-    """Endless batches from a place in the run on; of each, this process's share."""
+    training: Training
     folder: RunFolder
     log: Log
-    draw_picture: Callable[[TrainState], None]
-    processes: Processes
+    draw_picture: Callable[[], None]
     watchdog: Watchdog
     time_limit: TimeLimit
     """That of the first process counts."""
+
+    @property
+    def state(self) -> TrainState:
+        return self.training.state
+
+    @property
+    def processes(self) -> Processes:
+        return self.training.processes
 
     def run(self) -> bool:
         """From step to step; every way out leads over a checkpoint. Whether it is the last one."""
         state, train, settings = self.state, self.state.recipe.train, self.state.recipe.checkpoint
         every, ema_every = settings.every_steps, settings.ema_every_steps
         agree = Agreement(self.processes)
-        batches = self.open_batches(state.place)
+        batches = self.training.open_batches()
         with StopSignal() as stop, self.watchdog:
             while True:
                 self.watchdog.begins("data", state.step + 1)
@@ -63,11 +63,11 @@ class Loop:
                 # Asked only where the device is waited for anyhow.
                 if (logs or saves) and not stopping and state.guard.is_stuck():
                     self.roll_back()
-                    batches = self.open_batches(state.place)
+                    batches = self.training.open_batches()
                     continue
                 if train.picture_every and (state.step % train.picture_every == 0 or last):
                     self.watchdog.begins("picture", state.step)
-                    self.draw_picture(state)
+                    self.draw_picture()
                 if ema_every and (state.step % ema_every == 0 or last):
                     self.save_averages()  # first, so that no checkpoint lacks its snapshots
                 if saves:
@@ -89,46 +89,9 @@ class Loop:
 
     def train_step(self, batch: Batch) -> None:
         """One update of the weights with one batch, if the guard lets it through."""
-        state = self.state
-        sums = self.compute_gradients(batch)
-        grad_norm = self.clip_gradients()
-        taken = state.guard.judge(sums.loss, grad_norm)
-        state.update(taken)
-        state.window.add(sums, grad_norm, taken)
-
-    def compute_gradients(self, batch: Batch) -> StepSums:
-        """Gradients of one batch, in micro-batches, and what the log keeps of it."""
-        state, objective, train = self.state, self.objective, self.state.recipe.train
-        # Normalized by the weight of the whole batch, however it is cut, masked or spread.
-        weight = objective.weight(batch, self.processes)
-        if weight <= 0:
-            raise UserError(
-                f"All values of the batch of step {state.step + 1} are missing or have weight 0: "
-                "there is nothing to learn. Look at `data` (and its weights)."
-            )
-        sums = StepSums(objective.device, batch.num_damaged)
-        state.network.train()
-        micro_batches = batch.split(train.micro_batch_size or len(batch))
-        for i, micro_batch in enumerate(micro_batches, start=1):
-            prepared = objective.prepare(micro_batch)
-            noised = objective.add_noise(prepared)
-            errors = objective.errors(state.network, prepared, noised)
-            loss = errors.total / weight
-            last = i == len(micro_batches)
-            add_gradients_up(state.network, state.recipe.parallel, now=last)
-            torch.autograd.backward(loss)
-            sums.add(loss.detach(), errors.per_sample, errors.t)
-
-        self.processes.sum(sums.values)
-        return sums
-
-    def clip_gradients(self) -> Tensor:
-        """Scale gradients down to the largest norm allowed; returns the norm before."""
-        limit = self.state.recipe.train.clip_norm
-        norm = torch.nn.utils.clip_grad_norm_(
-            self.state.network.parameters(), float("inf") if limit is None else limit
-        )
-        return whole(norm)
+        sums = self.training.compute_gradients(batch)
+        grad_norm = self.training.clip_gradients()
+        self.training.update(sums, grad_norm)
 
     def write_log(self) -> None:
         state = self.state
@@ -139,13 +102,12 @@ class Loop:
 
     def roll_back(self) -> None:
         """Go back and past the samples that made trouble; UserError if that was no help before."""
-        state, processes = self.state, self.processes
+        state, training = self.state, self.training
         # A skipped step changes nothing, so it can be run again.
-        batch = next(self.open_batches(state.place - state.recipe.train.batch_size))
-        sums = self.compute_gradients(batch)
-        diagnosis = diagnose(state, self.objective.train, batch, sums, processes)
+        batch = next(training.batches_from(state.place - state.recipe.train.batch_size))
+        diagnosis = diagnose(training, batch, training.compute_gradients(batch))
         state.optimizer.zero_grad()
-        roll_back(state, self.folder, diagnosis, processes, self.log.say)
+        roll_back(state, self.folder, diagnosis, self.processes, self.log.say)
         self.log.go_back(state.step)
 
     def save_averages(self) -> None:
