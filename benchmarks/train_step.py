@@ -92,12 +92,14 @@ def measure(settings: Recipe, num_steps: int) -> dict[str, Any]:
                 torch.autograd.backward(errors.total / weight)
             with parts.time("clip"):
                 norm = torch.nn.utils.clip_grad_norm_(state.network.parameters(), 1.0)
+            sums = StepSums(device, num_damaged=0)
+            with parts.time("guard"):
+                taken = state.guard.judge(errors.total.detach() / weight, norm)
             with parts.time("update"):
-                state.update()
+                state.update(taken)
             with parts.time("metrics"):
-                sums = StepSums(device, num_damaged=0)
                 sums.add(errors.total.detach() / weight, errors.per_sample, errors.t)
-                state.window.add(sums, norm)
+                state.window.add(sums, norm, taken)
     return _summary(parts.medians(), cost.train_flops * 32)
 
 

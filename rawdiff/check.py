@@ -1,8 +1,12 @@
-"""What a recipe would do, without doing it: grid, parameters, memory, steps, time; in seconds."""
+"""What a recipe would do, without doing it: grid, parameters, memory, steps, time; in seconds.
+
+Here and now, or on GPUs that are not there (`rawdiff.scale`).
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -12,15 +16,19 @@ import torch
 from rawdiff.assemble import make_network, make_patcher, open_data, packed_or_raw, patch_grid
 from rawdiff.conditions import spread
 from rawdiff.data.dataset import DataInfo, Sample, collate
+from rawdiff.data.patcher import Patcher
 from rawdiff.data.statistics import Statistics, fixed, measure
 from rawdiff.errors import UserError
 from rawdiff.model.network import Network
+from rawdiff.parallel.batch import largest_micro_batch, nearest_batch_sizes, share_batch
+from rawdiff.parallel.footprint import measure_footprint
 from rawdiff.precision import choose_device
 from rawdiff.recipe import Recipe
-from rawdiff.train.cost import Cost, activation_bytes, measure_cost, peak_flops, state_bytes
+from rawdiff.scale import EXPECTED_MFU, Machines, Plan, advise, make_plan
+from rawdiff.train.cost import Cost, measure_cost, peak_flops
+from rawdiff.train.memory import Activations, measure_activations, memory_parts
 
 NUM_SAMPLES_READ = 16
-EXPECTED_MFU = 0.4
 
 
 @dataclass(frozen=True)
@@ -31,8 +39,8 @@ class Row:
     text: str
 
 
-def check(recipe: Recipe) -> list[Row]:
-    """Everything that can be known before a run begins.
+def check(recipe: Recipe, machines: Machines | None = None) -> list[Row]:
+    """Everything that can be known before a run begins; on such machines, or else here.
 
     Raises UserError for what would stop the run. Data that is not there is no error, so that a
     recipe can be looked at anywhere, unless the recipe alone does not say what samples look like.
@@ -48,19 +56,19 @@ def check(recipe: Recipe) -> list[Row]:
         Row("noise", f"{recipe.flow.resolved(info.shape).noise_std:.3g} times the data's spread"),
         Row("parameters", _amount(cost.num_parameters)),
         Row("multiply-adds", f"{_amount(cost.multiply_adds)} a forward pass and sample"),
-        Row("memory", _memory(recipe, network, cost)),
         *_snapshots(recipe, cost),
         Row("steps", _steps(recipe)),
-        Row("time", _time(recipe, cost)),
     ]
-    return rows
+    if machines is None:
+        return [*rows, Row("memory", _memory(recipe, network)), Row("time", _time(recipe, cost))]
+    return [*rows, *_on_machines(recipe, info, patcher, machines)]
 
 
 def _look_at_data(recipe: Recipe) -> tuple[list[Row], DataInfo, Statistics]:
     try:
         len(packed_or_raw(recipe.data))
     except UserError as error:
-        info = recipe.data.info  # raises in turn if the recipe alone does not say
+        info = _info_without_data(recipe)
         text = f"not there, so only the recipe was checked: {error}"
         return [Row("data", text)], info, fixed(0.0, 1.0, info.shape)
     data = open_data(recipe)
@@ -78,6 +86,17 @@ def _look_at_data(recipe: Recipe) -> tuple[list[Row], DataInfo, Statistics]:
         Row("values", _values(info, measured, samples)),
     ]
     return rows, info, measured
+
+
+def _info_without_data(recipe: Recipe) -> DataInfo:
+    """UserError where the recipe alone does not say what samples look like."""
+    try:
+        return recipe.data.info
+    except UserError as error:
+        raise UserError(
+            f"{error} Without its data a recipe can be checked if it says itself what samples look "
+            "like: classes by `data.num_classes`, shapes as docs/scale.md shows."
+        ) from error
 
 
 def _values(info: DataInfo, measured: Statistics, samples: list[Sample]) -> str:
@@ -99,15 +118,120 @@ def _values(info: DataInfo, measured: Statistics, samples: list[Sample]) -> str:
     return f"{shown} (of {len(samples)} samples)"
 
 
-def _memory(recipe: Recipe, network: Network, cost: Cost) -> str:
-    state = state_bytes(cost.num_parameters, recipe.train)
-    size = recipe.train.micro_batch_size or recipe.train.batch_size
-    held = activation_bytes(network) * size
-    return (
-        f"{state / 2**20:,.0f} MiB for weights, gradients, optimizer and EMAs; about "
-        f"{held / 2**20:,.0f} MiB of activations for {size} samples at a time in float32, "
-        "half that in bfloat16"
+def _memory(recipe: Recipe, network: Network) -> str:
+    """Of a single process."""
+    shares = share_batch(recipe.train.batch_size, recipe.train.micro_batch_size, 1)
+    footprint = measure_footprint(network, recipe.parallel, (1, 1))
+    state = memory_parts(network, footprint, recipe.train, Activations(0, 0), shares)
+    recomputes = recipe.parallel.activation_checkpoint
+    in_float32, in_bfloat16 = (
+        measure_activations(network, bfloat16=bfloat16, recomputes=recomputes)(shares.micro_batch)
+        for bfloat16 in (False, True)
     )
+    return (
+        f"{sum(state.values()) / 2**20:,.0f} MiB for weights, gradients, optimizer and EMAs; about "
+        f"{in_float32 / 2**20:,.0f} MiB of activations for {shares.micro_batch} samples at a time "
+        f"in float32, {in_bfloat16 / 2**20:,.0f} in bfloat16"
+    )
+
+
+def _on_machines(
+    recipe: Recipe, info: DataInfo, patcher: Patcher, machines: Machines
+) -> Iterator[Row]:
+    if recipe.train.batch_size % machines.world_size:
+        row, recipe = _with_equal_shares(recipe, machines.world_size)
+        yield row
+    plan = make_plan(recipe, info, patcher, machines)
+    yield from _spread(plan)
+    yield from _memory_of_each(plan)
+    if not plan.fits:
+        cures = [
+            f"{_gib(other.peak_bytes)} with {text}" for text, other in advise(plan, info, patcher)
+        ]
+        for text in cures or ["no single key makes it; take more or larger GPUs, fewer averages"]:
+            yield Row("  would fit" if cures else "  cure", text)
+    yield from _exchange(plan)
+    yield from _pace(plan)
+
+
+def _with_equal_shares(recipe: Recipe, num_gpus: int) -> tuple[Row, Recipe]:
+    """The recipe with the next larger batch that can be shared, and what is said about it."""
+    size, at_a_time = recipe.train.batch_size, recipe.train.micro_batch_size
+    below, above = nearest_batch_sizes(size, num_gpus)
+    keys = {"batch_size": above}
+    if at_a_time and above % at_a_time:
+        keys["micro_batch_size"] = largest_micro_batch(above // num_gpus, at_a_time)
+    shown = " ".join(f"train.{key}={value}" for key, value in keys.items())
+    text = f"{size} samples cannot be shared equally by {num_gpus} GPUs, so training would refuse; "
+    text += f"planned with {shown}" + (f" ({below} can be shared, too)" if below else "")
+    train = recipe.train.model_copy(update=keys)
+    return Row("batch", text), recipe.model_copy(update={"train": train})
+
+
+def _spread(plan: Plan) -> Iterator[Row]:
+    footprint, shares, here = plan.footprint, plan.shares, plan.machines.gpus_per_machine
+    num_machines = -(-plan.machines.world_size // here)
+    yield Row(
+        "mesh",
+        f"replicate {footprint.replicate} x shard {footprint.shard}, on {num_machines:,} "
+        f"{'machine' if num_machines == 1 else 'machines'} of {here} GPUs",
+    )
+    yield Row(
+        "each GPU",
+        f"{shares.of_process} samples a step, {shares.micro_batch} at a time: "
+        f"{shares.num_micro_batches} {'pass' if shares.num_micro_batches == 1 else 'passes'}",
+    )
+
+
+def _memory_of_each(plan: Plan) -> Iterator[Row]:
+    available = plan.machines.memory_gib
+    verdict = "fits" if plan.fits else "does not fit, a tenth being kept free"
+    yield Row("memory", f"{_gib(plan.peak_bytes)} of {available:g} GiB on each GPU: {verdict}")
+    for name, size in plan.parts.items():
+        yield Row(f"  {name}", _gib(size))
+    if plan.whole_bytes:
+        text = f"{_gib(plan.whole_bytes)}; most of the above is not there then"
+        yield Row("  whole network at start", text)
+
+
+def _exchange(plan: Plan) -> Iterator[Row]:
+    footprint, seconds = plan.footprint, plan.seconds
+    traffic = footprint.traffic
+    num = footprint.num_gatherings(plan.shares.num_micro_batches)
+    gathered = num * (traffic.gather_forward + traffic.gather_backward)
+    for name, size, duration in (
+        ("all-gather", gathered, seconds.gather),
+        ("reduce-scatter", traffic.reduce_scatter, seconds.reduce_scatter),
+        ("all-reduce", traffic.all_reduce, seconds.all_reduce),
+    ):
+        if size:
+            text = f"{size / 1e9:,.3g} GB sent by each GPU in a step: {_duration(duration)}"
+            yield Row(name, text)
+
+
+def _pace(plan: Plan) -> Iterator[Row]:
+    recipe, seconds, machines = plan.recipe, plan.seconds, plan.machines
+    hidden = "the exchange hides behind it"
+    if seconds.not_hidden > 0:
+        hidden = f"{_duration(seconds.not_hidden)} of exchange does not hide behind it"
+    if machines.world_size == 1:
+        hidden = "nothing to exchange"
+    computing = f"{_duration(seconds.compute)} of it computing at {machines.mfu:.0%} of "
+    speed = recipe.train.batch_size / seconds.step
+    total = timedelta(seconds=round(seconds.step * recipe.train.num_steps))
+    yield Row(
+        "step", f"{_duration(seconds.step)}, {computing}{machines.tflops:g} TFLOP/s; {hidden}"
+    )
+    yield Row("speed", f"{speed:,.0f} samples a second, {speed / machines.world_size:,.1f} a GPU")
+    yield Row("time", f"about {total} for {recipe.train.num_steps:,} steps")
+
+
+def _gib(size: float) -> str:
+    return f"{size / 2**30:,.2f} GiB" if size >= 2**27 else f"{size / 2**20:,.1f} MiB"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:,.2f} s" if seconds >= 1 else f"{1000 * seconds:,.3g} ms"
 
 
 def _snapshots(recipe: Recipe, cost: Cost) -> list[Row]:

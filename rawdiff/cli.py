@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import inspect
 import json
 import os
@@ -24,12 +25,17 @@ from rawdiff.errors import UserError
 from rawdiff.evaluate import report as score_report
 from rawdiff.explain import explain
 from rawdiff.parallel.processes import PeerFailedError, speaks_for_all
+from rawdiff.scale import Machines
 from rawdiff.study.start import plan_study, run_study
 from rawdiff.train.start import train
+from rawdiff.train.stopping import STOPPED, StoppedError
 from rawdiff.train.verify import verify
 from rawdiff.tune.search import parse_grid, tune
 from rawdiff.tune.table import outcome_table
 from rawdiff.version import __version__
+
+PEER_FAILED, MISTAKE = 1, 2
+"""Exit codes, beside 0 for what is done and STOPPED."""
 
 console = Console(
     highlight=False,
@@ -103,9 +109,18 @@ def _check(args: argparse.Namespace) -> None:
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
-    for row in check(recipe):
+    for row in check(recipe, _machines(args)):
         table.add_row(row.name, row.text)
     console.print(table)
+
+
+def _machines(args: argparse.Namespace) -> Machines | None:
+    """What to plan for; UserError where it is described but not how many GPUs there are."""
+    given = {field.name: getattr(args, field.name) for field in dataclasses.fields(Machines)}
+    given = {name: value for name, value in given.items() if value is not None}
+    if given and "world_size" not in given:
+        raise UserError("For how many GPUs? Give --world-size, too.")
+    return Machines(**given) if given else None
 
 
 def _verify(args: argparse.Namespace) -> int:
@@ -221,6 +236,8 @@ def _parser() -> argparse.ArgumentParser:
         added = command(name, function, text)
         added.add_argument("recipe", help="a YAML file, or the name of a built-in recipe")
         overrides(added)
+        if name == "check":
+            _add_machines(added)
     for name, function, text in (
         ("sample", _sample, "Draw samples; writes the field's own files and a picture."),
         ("eval", _eval, "Score samples beside real held-out data."),
@@ -285,6 +302,20 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_machines(added: argparse.ArgumentParser) -> None:
+    """What no recipe holds: for which machines a run is planned."""
+    for flag, kind, text in (
+        ("--world-size", int, "plan for so many GPUs that need not be there"),
+        ("--gpus-per-machine", int, "default 8"),
+        ("--memory-gib", float, "of each GPU (default 140, H200)"),
+        ("--tflops", float, "dense bfloat16 peak of each GPU (default 989, H200)"),
+        ("--mfu", float, "share of the peak that is expected (default 0.4)"),
+        ("--inside", float, "GB/s that a GPU sends inside its machine (default 400)"),
+        ("--between", float, "GB/s that a GPU sends to other machines (default 50)"),
+    ):
+        added.add_argument(flag, type=kind, metavar="N", help=text)
+
+
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Arguments, where `key=value` may stand before and after options."""
     parser = _parser()
@@ -301,17 +332,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parse(argv)
     try:
         return args.function(args) or 0
+    except StoppedError:
+        return STOPPED
     except UserError as error:
-        if not speaks_for_all(error):
-            return 2
-        Console(stderr=True, highlight=False, soft_wrap=True).print(
-            f"rawdiff: {error}", markup=False
-        )
-        return 2
+        if speaks_for_all(error):
+            _complain(error)
+        return MISTAKE
     except OSError as error:
         sys.stderr.write(f"rawdiff: the system refuses: {error}. Mend that and try again.\n")
-        return 2
-    except PeerFailedError:
-        return 1
+        return MISTAKE
+    except PeerFailedError as error:
+        if str(error):
+            _complain(error)
+        return PEER_FAILED
     except KeyboardInterrupt:
         return 130
+
+
+def _complain(error: Exception) -> None:
+    """With the process that it befell, where there are several."""
+    where = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console.print(f"rawdiff: {error}{where}", markup=False)

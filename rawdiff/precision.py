@@ -27,9 +27,14 @@ def choose_device(device: Device) -> torch.device:
     return torch.device(device)
 
 
+def multiplies_in_bfloat16(precision: Precision, device_type: str) -> bool:
+    """`auto`: on a GPU (`cuda`) yes, on a CPU no."""
+    return precision == "bfloat16" or (precision == "auto" and device_type == "cuda")
+
+
 def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
-    """bfloat16 matrix products with float32 weights; `auto`: on a GPU yes, on a CPU no."""
-    if precision == "bfloat16" or (precision == "auto" and device.type == "cuda"):
+    """bfloat16 matrix products with float32 weights, or float32 throughout."""
+    if multiplies_in_bfloat16(precision, device.type):
         return torch.autocast(device.type, torch.bfloat16)
     return nullcontext()
 

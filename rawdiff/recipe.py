@@ -85,7 +85,8 @@ class TrainSettings(Settings):
     `warmup_samples`, then follows `schedule` down to `final_learning_rate` at the end of the run.
     `class_loss_weight` multiplies the cross entropy of a class head (`model.class_head`), beside
     the sum of a sample's squared errors.
-    `init_from` starts from the weights of another run or export.
+    `init_from` starts from the weights of another run or export. `stop_after_hours` stops each call
+    of the command with a checkpoint, to be continued.
     """
 
     num_steps: int = Field(ge=1)
@@ -104,6 +105,7 @@ class TrainSettings(Settings):
     device: Device = "auto"
     num_workers: int = Field(default=0, ge=0)
     init_from: Path | None = None
+    stop_after_hours: float | None = Field(default=None, gt=0)
     log_every: int = Field(default=50, ge=1)
     picture_every: int | None = Field(default=None, ge=1)
     tensorboard: bool = True
@@ -141,6 +143,22 @@ class CheckpointSettings(Settings):
     keep_last: int = Field(default=2, ge=1)
     keep_every_steps: int | None = Field(default=None, ge=1)
     ema_every_steps: int | None = Field(default=None, ge=1)
+
+
+class GuardSettings(Settings):
+    """Which steps are not taken, and what happens when that goes on.
+
+    A step is skipped, and leaves weights and averages as they are, if the loss or the norm of its
+    gradient is not finite, or if the norm is a spike: its logarithm lies more than `spike` standard
+    deviations, taken robustly, above the median of the last 128 steps and of the last 16 (`null`:
+    no finite norm is too large). After `max_skipped` in a row the run goes back to the last
+    checkpoint that `checkpoint.keep_every_steps` keeps, or else to the oldest one, and on with
+    samples that it has not used yet; `max_rollbacks` times at most, then it stops with a diagnosis.
+    """
+
+    spike: float | None = Field(default=8.0, gt=0)
+    max_skipped: int = Field(default=20, ge=1)
+    max_rollbacks: int = Field(default=2, ge=0)
 
 
 Size = Annotated[int, Field(ge=1)]
@@ -186,6 +204,7 @@ class Recipe(Settings):
     train: TrainSettings
     parallel: ParallelSettings = ParallelSettings()
     checkpoint: CheckpointSettings = CheckpointSettings()
+    guard: GuardSettings = GuardSettings()
     sample: SampleSettings = SampleSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
 

@@ -119,18 +119,3 @@ def checkpoint_tensors(run: Path, step: int) -> dict[str, Tensor]:
         warnings.simplefilter("ignore")
         dcp_load(dict(tensors), checkpoint_id=path, no_dist=True)
     return tensors
-
-
-def torchrun(count: int, *args: object, script: object = None) -> subprocess.CompletedProcess[str]:
-    """The command, or a script in its place, in `count` processes that belong together."""
-    program = ["-m", "rawdiff"] if script is None else [str(script)]
-    return subprocess.run(
-        [
-            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
-            *("--nproc-per-node", str(count), *program, *map(str, args)),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )

@@ -97,3 +97,19 @@ def test_every_module_stands_in_the_tree_of_the_readme() -> None:
     modules = [p.name for p in (ROOT / "rawdiff").glob("*.py") if not p.name.startswith("_")]
     folders = [p.name + "/" for p in (ROOT / "rawdiff").iterdir() if (p / "__init__.py").is_file()]
     assert [name for name in modules + folders if name not in tree] == []
+
+
+SHOWN = re.findall(r"\$ rawdiff (check .*)\n([^`]*)", (ROOT / "docs" / "scale.md").read_text())
+
+
+@pytest.mark.parametrize(("command", "table"), SHOWN, ids=[command for command, _ in SHOWN])
+def test_plans_that_are_shown_are_printed(command, table, capsys) -> None:
+    """All of them, apart from what is left out at a `…`."""
+    assert main(command.split()) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    pieces = [" ".join(piece.split()) for piece in table.split("…\n")]
+    assert [piece for piece in pieces if piece not in printed] == []
+
+
+def test_the_page_on_scale_shows_plans() -> None:
+    assert len(SHOWN) == 4

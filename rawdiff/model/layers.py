@@ -229,4 +229,5 @@ class LastLayer(nn.Module):
         shift, scale = self.modulation(c)
         x = self.norm(x) * (1 + scale) + shift
         with full_precision(x.device):
-            return self.linear(x.float())
+            linear = self.linear  # of weights that may have been gathered in bfloat16
+            return F.linear(x.float(), linear.weight.float(), linear.bias.float())

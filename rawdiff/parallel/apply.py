@@ -24,6 +24,7 @@ from rawdiff.errors import UserError
 from rawdiff.model.network import Network
 from rawdiff.parallel.processes import Processes
 from rawdiff.parallel.settings import ParallelSettings
+from rawdiff.precision import Precision, multiplies_in_bfloat16
 
 Forward = Callable[..., Any]
 
@@ -83,6 +84,20 @@ def mesh_shape(settings: ParallelSettings, processes: Processes) -> tuple[int, i
     return replicate, shard
 
 
+def require_gatherable(
+    settings: ParallelSettings, num_processes: int, precision: Precision, device_type: str
+) -> None:
+    """UserError where weights would be gathered in bfloat16, and multiplied with float32."""
+    gathers_bfloat16 = num_processes > 1 and settings.gather_dtype == "bfloat16"
+    if gathers_bfloat16 and not multiplies_in_bfloat16(precision, device_type):
+        on_cpu = " on a CPU" if precision == "auto" else ""
+        raise UserError(
+            f"`parallel.gather_dtype: bfloat16` gathers weights for products in bfloat16, but "
+            f"`train.precision: {precision}` multiplies in float32{on_cpu}. Write "
+            "`train.precision: bfloat16`, or `parallel.gather_dtype: float32`."
+        )
+
+
 def _replace_forward(block: nn.Module, wrap: Callable[[Forward], Forward]) -> None:
     """In place: the names of modules and weights stay, and hooks stay outside."""
     block.forward = wrap(block.forward)
@@ -92,10 +107,15 @@ def _recomputed(forward: Forward) -> Forward:
     return functools.partial(checkpoint, forward, use_reentrant=False)
 
 
-def add_gradients_up(network: nn.Module, *, now: bool) -> None:
-    """Whether the next backward pass sums gradients over processes, or only keeps its own."""
+def add_gradients_up(network: nn.Module, settings: ParallelSettings, *, now: bool) -> None:
+    """Whether the next backward pass sums gradients over processes, or only keeps its own.
+
+    If it keeps its own, gathered weights stay for the next micro-batch, as they do between forward
+    and backward pass.
+    """
     if isinstance(network, FSDPModule):
         network.set_requires_gradient_sync(now)
+        network.set_reshard_after_backward(now or settings.reshard_after_forward)
 
 
 def local(tensor: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ MASTER_ADDR and MASTER_PORT.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,14 +22,37 @@ from rawdiff.errors import UserError
 
 T = TypeVar("T")
 
+# What gloo says where another process is out of reach; NCCL has an exception of its own.
+LATE = ("Timed out waiting", "Application timeout caused pair closure")
+GONE = ("Connection closed by peer", "Connection reset by peer", "Connection refused", "gloo/")
+
 # Before the first step the first process may read all data for its statistics.
 PATIENCE_AT_FIRST = timedelta(hours=12)
 # Beside the steps a process may wait until another has written its part of a checkpoint.
 PATIENCE_BESIDE = timedelta(hours=1)
 
 
+BESIDE = "beside"  # describes its channel
+
+
 class PeerFailedError(Exception):
-    """Another process of the run failed, and has said why."""
+    """Another process of the run failed: it has said why, or this says what is known of it."""
+
+
+def lost_contact(error: BaseException) -> str | None:
+    """`late` if a process waited too long for another, `gone` if that one's connection broke.
+
+    None for an error of another kind.
+    """
+    found: BaseException | None = error
+    while found is not None:
+        text = str(found)
+        if any(words in text for words in LATE):
+            return "late"
+        if any(words in text for words in GONE) or isinstance(found, dist.DistBackendError):
+            return "gone"
+        found = found.__cause__
+    return None
 
 
 class FailedTogetherError(Exception):
@@ -42,7 +66,7 @@ class Processes:
     rank: int = 0
     count: int = 1
     count_here: int = 1
-    """On this machine."""
+    """On each machine; where they differ, the largest number that divides all."""
     group: dist.ProcessGroup | None = None
     """The channel that they talk through; None is the one of the training."""
 
@@ -50,7 +74,8 @@ class Processes:
         """The same processes on a channel of its own, for one thread beside the training."""
         if self.count == 1:
             return self
-        return replace(self, group=dist.new_group(backend="gloo", timeout=PATIENCE_BESIDE))
+        group = dist.new_group(backend="gloo", timeout=PATIENCE_BESIDE, group_desc=BESIDE)
+        return replace(self, group=group)
 
     @property
     def is_first(self) -> bool:
@@ -109,9 +134,14 @@ class Processes:
             self.wait()
 
     def limit_waiting(self, minutes: float) -> None:
-        """From now on a process that waits longer than this for another gives up."""
-        if self.count > 1:
-            dist.distributed_c10d._set_pg_timeout(timedelta(minutes=minutes))
+        """From now on a process that waits longer than this for another in a step gives up.
+
+        Subgroups, as sharding has them, have time-outs of their own.
+        """
+        groups = dist.distributed_c10d._world.pg_map if self.count > 1 else ()
+        for group in groups:
+            if group.group_desc != BESIDE:
+                dist.distributed_c10d._set_pg_timeout(timedelta(minutes=minutes), group)
 
 
 ALONE = Processes()
@@ -169,10 +199,16 @@ def join_processes(on_gpu: bool) -> Iterator[Processes]:
         _take_gpu(local_rank)
     dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=PATIENCE_AT_FIRST)
     try:
+        here = math.gcd(*Processes(rank, count).gather(here))
         yield Processes(rank, count, here)
     except BaseException as error:
         if not _fails_first(rank):
             raise PeerFailedError from error
+        if lost_contact(error) and not isinstance(error, PeerFailedError):
+            raise PeerFailedError(
+                "Another process ended without a word: it was killed (out of memory?) or its "
+                "machine is gone. Its launcher or the system log of its machine says more."
+            ) from error
         error.add_note(f"in process {rank} of {count}")
         raise
     finally:

@@ -14,10 +14,11 @@ class ParallelSettings(Settings):
 
     Every process holds `1 / shard` of the weights, gradients, moments and averages (FSDP2), and
     `replicate` groups of `shard` processes do the same with other samples. `auto`: the processes of
-    one machine share, machines replicate. `reshard_after_forward` frees the gathered weights
-    between forward and backward pass: less memory, half as much communication again.
-    `gather_dtype: bfloat16` halves the gathering; weights that are not multiplied (norms, biases)
-    are then rounded, so the losses are no longer those of one process. `activation_checkpoint`
+    one machine share, machines replicate. `reshard_after_forward` frees the gathered weights after
+    each pass, forward and backward: less memory, but they are gathered twice in each micro-batch
+    instead of once in a step. `gather_dtype: bfloat16`, for products in bfloat16, halves the
+    gathering; weights that are not multiplied (norms, biases) are then rounded, so the losses are
+    no longer those of one process. `activation_checkpoint`
     computes each block again in the backward pass instead of keeping its activations. `compile`
     compiles each block; `auto`: on a GPU. No process waits for another longer than
     `timeout_minutes`, once the first step is done.

@@ -23,7 +23,7 @@ from rawdiff.plugins import plugins
 from rawdiff.study.cells import Cell, GridKey
 from rawdiff.train import checkpoint
 from rawdiff.train.folder import RunFolder
-from rawdiff.train.start import FREE_KEYS, differences
+from rawdiff.train.same_run import FREE_KEYS, differences
 
 BUDGET_KEYS = ("train.num_steps", "train.batch_size", "seed", "data", "holdout")
 

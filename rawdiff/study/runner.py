@@ -21,7 +21,7 @@ from rawdiff.errors import UserError
 from rawdiff.recipe_file import write_recipe
 from rawdiff.study.cells import Cell
 from rawdiff.study.stages import STAGES, is_trained
-from rawdiff.train.stopping import StopSignal
+from rawdiff.train.stopping import STOPPED, StoppedError, StopSignal
 
 Environment = dict[str, str]
 MAX_MESSAGE = 200  # characters of an error in the table
@@ -77,6 +77,7 @@ class Runner:
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _stop: StopSignal = field(default_factory=StopSignal)
     _broken: bool = False
+    _cell_stopped: bool = False
 
     def run(
         self,
@@ -87,9 +88,10 @@ class Runner:
     ) -> str | None:
         """Run all cells; `begins` and `ended` are called for each, one call at a time.
 
-        A cell that is stopped does not end. Returns the name of the signal that stopped all, or
-        None. A stop is handed on to the cells, whose training then leaves a checkpoint; so is an
-        exception of `begins` or `ended`, which is raised when they have stopped.
+        A cell that is stopped does not end. Returns the signal that stopped all, or the word for a
+        limit of its own that stopped a cell; None if nothing did. A stop is handed on to the cells,
+        whose training then leaves a checkpoint; so is an exception of `begins` or `ended`, which is
+        raised when they have stopped.
         """
         for place in self.places:
             self._free.put(place)
@@ -101,7 +103,7 @@ class Runner:
                 self._broken = True
                 self._hand_on()
                 raise
-        return self._stop.received
+        return self._stop.received or ("a cell's own limit" if self._cell_stopped else None)
 
     def _wait(self, left: set[Future[None]]) -> None:
         """Until all cells ended; raises what `begins` or `ended` raised."""
@@ -136,6 +138,9 @@ class Runner:
                 begins(cell)
             try:
                 failure = self._stages(cell, place)
+            except StoppedError:  # its place goes to the next
+                self._cell_stopped = True
+                return
             except (OSError, UserError) as error:
                 failure = str(error)
             with self._lock:
@@ -145,13 +150,18 @@ class Runner:
             self._free.put(place)
 
     def _stages(self, cell: Cell, place: Environment) -> str | None:
-        """Run what is not done yet; None, or why the first command that failed did so."""
+        """Run what is not done yet; None, or why the first command that failed did so.
+
+        Raises StoppedError where a command was stopped and can be continued.
+        """
         if not is_trained(cell):
             write_recipe(cell.recipe, cell.beside_run(".yaml"))
         log = cell.beside_run(".log")
         for stage in STAGES:
             if not stage.is_done(cell):
                 code, begin = self._command(stage.arguments(cell), place, log)
+                if code == STOPPED:
+                    raise StoppedError
                 if not stage.is_done(cell):
                     return f"{stage.name}: {why(code, log, begin)}"
         return None

@@ -145,7 +145,7 @@ def read_result(cell: Cell, failure: str | None) -> Result:
     if not lines:
         return Result(status, None, None, None, scores)
     last = lines[-1]
-    return Result(status, int(last["step"]), last["loss"], _seconds(lines), scores)
+    return Result(status, int(last["step"]), last.get("loss"), _seconds(lines), scores)
 
 
 def _metrics(path: Path) -> list[dict[str, float]]:

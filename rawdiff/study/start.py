@@ -18,6 +18,7 @@ from rawdiff.study.plan import Planned, look, remarks
 from rawdiff.study.runner import Ending, Environment, Runner, places
 from rawdiff.study.stages import is_finished, is_finished_run, read_result
 from rawdiff.study.table import Outcome, number, score_text, write_tables
+from rawdiff.train.stopping import StoppedError
 
 Say = Callable[[str], None]
 
@@ -99,7 +100,7 @@ def run_study(study: Study, *, strict: bool = False, say: Say = print) -> Path:
 
     Tables and picture are written at the beginning and after each cell. A cell that fails is
     recorded, and the others go on. Raises UserError at the end if all cells failed or, if
-    `strict`, any did.
+    `strict`, any did; StoppedError where the same command continues.
     """
     where = study.where
     try:
@@ -115,8 +116,8 @@ def run_study(study: Study, *, strict: bool = False, say: Say = print) -> Path:
             say(f"{len(study.cells) - len(left)} of them are finished already.")
         stopped = _run(progress, left, where, lock)
     if stopped:
-        say(f"Stopped by {stopped}; the same command continues.")
-        return study.out
+        say(f"Stopped by {stopped}; the same command continues. So far: {study.out / 'table.md'}")
+        raise StoppedError
     outcome = progress.outcome()
     if outcome.metric is None and (names := outcome.score_names):
         say(f"No cell has the score `{study.metric}`; there are: {', '.join(names)}.")

@@ -1,15 +1,14 @@
-"""What a network costs: parameters, multiply-adds, memory; and what a chip can give."""
+"""What a network costs: parameters and multiply-adds; and what a chip can give."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from rawdiff.model.network import Network
-from rawdiff.recipe import TrainSettings
 
 # Dense bfloat16 peaks in FLOP/s, by the vendors' data sheets; the first name that fits counts.
 PEAK_FLOPS = {
@@ -40,44 +39,25 @@ class Cost:
 def measure_cost(network: Network) -> Cost:
     """Counted on a network on the device `meta`, where nothing is computed."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        _run_on_nothing(network)
+        run_on_nothing(network, 1, torch.device("meta"))
     return Cost(sum(p.numel() for p in network.parameters()), counter.get_total_flops() // 2)
 
 
-def _run_on_nothing(network: Network) -> None:
-    """A forward pass of one sample on the device `meta`."""
-    interface, shape, zeros = network.interface, (1, network.grid.num_patches), torch.zeros
-    with torch.device("meta"):
-        network(
+def run_on_nothing(network: Network, num_samples: int, device: torch.device) -> Any:
+    """The output of a forward pass of samples that are all zero."""
+    interface, shape, zeros = (
+        network.interface,
+        (num_samples, network.grid.num_patches),
+        torch.zeros,
+    )
+    with device:
+        return network(
             zeros(*shape, interface.patch_dim),
-            zeros(1),
-            zeros(1, dtype=torch.int64) if interface.num_classes else None,
-            scalars=zeros(1, interface.num_scalars) if interface.num_scalars else None,
+            zeros(num_samples),
+            zeros(num_samples, dtype=torch.int64) if interface.num_classes else None,
+            scalars=zeros(num_samples, interface.num_scalars) if interface.num_scalars else None,
             extra=zeros(*shape, interface.extra_dim) if interface.extra_dim else None,
         )
-
-
-def activation_bytes(network: Network) -> int:
-    """What the backward pass keeps of one sample, counted on a network on the device `meta`."""
-    seen = {p.untyped_storage()._cdata for p in network.parameters()}
-    total = 0
-
-    def keep(tensor: Tensor) -> Tensor:
-        nonlocal total
-        storage = tensor.untyped_storage()
-        if storage._cdata not in seen:
-            seen.add(storage._cdata)
-            total += storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        _run_on_nothing(network)
-    return total
-
-
-def state_bytes(num_parameters: int, train: TrainSettings) -> int:
-    """Weights, gradients, two moments and the EMAs, all float32."""
-    return 4 * num_parameters * (4 + len(train.ema))
 
 
 def peak_flops(device: torch.device) -> float | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from rawdiff.parallel.apply import local
 from rawdiff.recipe import EMASettings
@@ -37,7 +37,12 @@ class EMA:
         }
 
     @torch.no_grad()
-    def update(self, network: nn.Module, samples: int, batch_size: int) -> None:
+    def update(self, network: nn.Module, samples: int, batch_size: int, taken: Tensor) -> None:
+        """Take the weights in; not one bit changes after a step that was not `taken` (bool []).
+
+        That is a choice between two values, as a share of 0 would turn infinite ones into NaN.
+        """
         share = 1 - beta(self.settings, samples, batch_size)
-        current = [local(parameter.detach()) for parameter in network.parameters()]
-        torch._foreach_lerp_([local(weight) for weight in self.weights.values()], current, share)
+        for average, parameter in zip(self.weights.values(), network.parameters(), strict=True):
+            old, weight = local(average), local(parameter.detach())
+            torch.where(taken, torch.lerp(old, weight, share), old, out=old)

@@ -52,12 +52,28 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     @property
+    def rollbacks(self) -> Path:
+        return self.path / "rollbacks.json"
+
+    @property
+    def diagnosis(self) -> Path:
+        return self.path / "diagnosis.json"
+
+    @property
     def tensorboard(self) -> Path:
         return self.path / "tensorboard"
 
     @property
     def pictures(self) -> Path:
         return self.path / "pictures"
+
+    @property
+    def heartbeats(self) -> Path:
+        return self.path / "heartbeats"
+
+    @property
+    def stacks(self) -> Path:
+        return self.path / "stacks"
 
     @property
     def samples(self) -> Path:

@@ -24,22 +24,25 @@ from rawdiff.files import write_text
 from rawdiff.parallel.processes import ALONE, Processes
 from rawdiff.train.cost import Cost, peak_flops
 from rawdiff.train.folder import RunFolder
+from rawdiff.train.pace import Pace
 
 T = TypeVar("T")
 
 
+def read_metrics(path: Path) -> list[dict[str, float]]:
+    """The lines of a log, but for one that was cut short by a kill; none if there is no log."""
+    lines = []
+    for text in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+        with suppress(ValueError):
+            lines.append(json.loads(text))
+    return [line for line in lines if isinstance(line, dict) and "step" in line]
+
+
 def truncate_metrics(path: Path, step: int) -> None:
     """Drop lines of steps after `step`: the run that continues there writes them again."""
-    if not path.is_file():
-        return
-    kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line)
-        except (ValueError, KeyError, TypeError):
-            continue  # cut short by a kill
-    write_text(path, "".join(f"{line}\n" for line in kept))
+    if path.is_file():
+        kept = [json.dumps(line) for line in read_metrics(path) if line["step"] <= step]
+        write_text(path, "".join(f"{line}\n" for line in kept))
 
 
 class Log:
@@ -55,29 +58,47 @@ class Log:
         cost: Cost,
         device: torch.device,
         tensorboard: bool,
+        pace: Pace,
         processes: Processes = ALONE,
     ) -> None:
-        speaks = processes.is_first
+        self.folder, self.speaks = folder, processes.is_first
+        self.tensorboard = tensorboard
         self.num_steps, self.batch_size, self.cost = num_steps, batch_size, cost
-        self.peak = peak_flops(device)
-        if speaks:
-            truncate_metrics(folder.metrics, first_step)
-        self.file = _open_for_lines(folder.metrics if speaks else Path(os.devnull))
-        self.board = (
-            SummaryWriter(str(folder.tensorboard), purge_step=first_step + 1)
-            if tensorboard and speaks
-            else None
-        )
-        self.console = Console(highlight=False, soft_wrap=True, quiet=not speaks)
-        self.bar = _progress(self.console) if self.console.is_terminal and speaks else None
+        self.peak, self.pace = peak_flops(device), pace
+        self.console = Console(highlight=False, soft_wrap=True, quiet=not self.speaks)
+        self.bar = _progress(self.console) if self.console.is_terminal and self.speaks else None
         self.task = (
             self.bar.add_task("", total=num_steps, completed=first_step, tail="")
             if self.bar
             else None
         )
+        self._open(first_step)
+
+    def _open(self, first_step: int) -> None:
+        """The files, without lines of later steps; the clocks begin anew."""
+        if self.speaks:
+            truncate_metrics(self.folder.metrics, first_step)
+        self.file = _open_for_lines(self.folder.metrics if self.speaks else Path(os.devnull))
+        self.board = (
+            SummaryWriter(str(self.folder.tensorboard), purge_step=first_step + 1)
+            if self.tensorboard and self.speaks
+            else None
+        )
         self.started = self.last_time = time.perf_counter()
         self.first_step = self.last_step = first_step
         self.data_seconds = 0.0
+
+    def go_back(self, step: int) -> None:
+        """Go on after an earlier step: what was written of later ones is dropped."""
+        self._close()
+        self._open(step)
+        self.advance(step)
+
+    def _close(self) -> None:
+        with suppress(OSError):  # what could not be written was reported by `write`
+            self.file.close()
+        if self.board:
+            self.board.close()
 
     def __enter__(self) -> Log:
         if self.bar:
@@ -92,10 +113,7 @@ class Log:
     ) -> None:
         if self.bar:
             self.bar.stop()
-        with suppress(OSError):  # what could not be written was reported by `write`
-            self.file.close()
-        if self.board:
-            self.board.close()
+        self._close()
 
     def say(self, text: str) -> None:
         """A line of text to the terminal."""
@@ -129,7 +147,9 @@ class Log:
             for name, value in values.items():
                 self.board.add_scalar(name, value, step)
         left = values["seconds_left"]
-        tail = f"loss {metrics['loss']:.4f}  {values['samples_per_second']:,.0f} samples/s"
+        loss = f"loss {metrics['loss']:.4f}" if "loss" in metrics else "no step taken"
+        skipped = f"  {metrics['skipped']:.0f} skipped" if "skipped" in metrics else ""
+        tail = f"{loss}{skipped}  {values['samples_per_second']:,.0f} samples/s"
         if self.bar and self.task is not None:
             clock = timedelta(seconds=round(left))
             self.bar.update(self.task, completed=step, tail=f"{tail}  {clock} left")
@@ -145,13 +165,15 @@ class Log:
         speed = {
             "samples_per_second": samples / seconds,
             "model_flops": flops,
-            "data_share": self.data_seconds / seconds,
             "seconds_left": overall * (self.num_steps - step),
         }
+        shares, warning = self.pace.read(self.data_seconds / seconds)
+        if warning:
+            self.say(warning)
         if self.peak:
             speed["mfu"] = flops / self.peak
         self.last_time, self.last_step, self.data_seconds = now, step, 0.0
-        return speed
+        return speed | shares
 
     def picture(self, step: int, image: Image.Image) -> None:
         if self.board:

@@ -2,133 +2,131 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
 from rawdiff.data.dataset import Batch
-from rawdiff.errors import UserError
-from rawdiff.parallel.apply import add_gradients_up, whole
-from rawdiff.parallel.processes import ALONE, Agreement, Processes
+from rawdiff.parallel.apply import mesh_shape
+from rawdiff.parallel.processes import Agreement, Processes
+from rawdiff.parallel.replicas import require_equal_replicas
 from rawdiff.train.averages import save_snapshot
+from rawdiff.train.diagnosis import diagnose
 from rawdiff.train.folder import RunFolder
 from rawdiff.train.log import Log
-from rawdiff.train.objective import Objective
+from rawdiff.train.rollback import roll_back
 from rawdiff.train.saving import Saver
-from rawdiff.train.state import StepSums, TrainState
-from rawdiff.train.stopping import StopSignal
+from rawdiff.train.state import TrainState
+from rawdiff.train.step import Training
+from rawdiff.train.stopping import StopSignal, TimeLimit
+from rawdiff.train.watchdog import Watchdog
 
 
 @dataclass(frozen=True)
 class Loop:
     """One run from the step of its state to the last one, or until it is asked to stop."""
 
-    state: TrainState
-    objective: Objective
-    batches: Iterator[Batch]
+    training: Training
     folder: RunFolder
     log: Log
     saver: Saver
-    draw_picture: Callable[[TrainState], None]
-    processes: Processes = ALONE
+    draw_picture: Callable[[], None]
+    watchdog: Watchdog
+    time_limit: TimeLimit
+    """That of the first process counts."""
 
-    def run(self) -> None:
-        """From step to step; every way out leads over a checkpoint."""
+    @property
+    def state(self) -> TrainState:
+        return self.training.state
+
+    @property
+    def processes(self) -> Processes:
+        return self.training.processes
+
+    def run(self) -> bool:
+        """From step to step; every way out leads over a checkpoint. Whether it is the last one."""
         state, train, saver = self.state, self.state.recipe.train, self.saver
         ema_every = state.recipe.checkpoint.ema_every_steps
         agree = Agreement(self.processes)
-        first_step = state.step
-        with StopSignal() as stop:
+        batches = self.training.open_batches()
+        with StopSignal() as stop, self.watchdog:
             while True:
-                self.train_step()
+                self.watchdog.begins("data", state.step + 1)
+                batch = self.log.timed(batches.__next__)
+                self.watchdog.begins("update", state.step + 1)
+                self.train_step(batch)
                 self.log.advance(state.step)
-                if state.step == first_step + 1:  # what is slow once is over
-                    self.processes.limit_waiting(state.recipe.parallel.timeout_minutes)
                 last = state.step == train.num_steps
-                stopping, failed = agree(bool(stop), saver.failed)
+                stopping, failed = agree(bool(stop) or self.is_time_over, saver.failed)
                 if failed:
                     saver.finish()
-                if state.step % train.log_every == 0 or last:
+                logs = state.step % train.log_every == 0 or last
+                saves = saver.due(state.step) or last or stopping
+                if logs:
                     self.write_log()
+                # Asked only where the device is waited for anyhow.
+                if (logs or saves) and not stopping and state.guard.is_stuck():
+                    self.roll_back()
+                    batches = self.training.open_batches()
+                    continue
                 if train.picture_every and (state.step % train.picture_every == 0 or last):
-                    self.draw_picture(state)
+                    self.watchdog.begins("picture", state.step)
+                    self.draw_picture()
                 if ema_every and (state.step % ema_every == 0 or last):
                     self.save_averages()  # first, so that no checkpoint lacks its snapshots
-                if saver.due(state.step) or last or stopping:
-                    self.require_finite_window()
-                    saver.begin(state.state_dict(), state.step)
+                if saves:
+                    self.save()
                 if last or stopping:
                     break
             agree.settle()
             saver.finish()
         if not last:
+            reason = self.time_limit.reason if self.is_time_over else "another process"
             self.log.say(
-                f"Stopped by {stop.received or 'another process'} after step {state.step}, with a "
-                "checkpoint; the same command continues."
+                f"Stopped by {stop.received or reason} after step {state.step}, with a checkpoint; "
+                "the same command continues."
             )
+        return last
 
-    def train_step(self) -> None:
-        """One update of the weights with one batch, in micro-batches."""
-        state, objective, train = self.state, self.objective, self.state.recipe.train
-        batch = self.log.timed(lambda: next(self.batches))
-        # Normalized by the weight of the whole batch, however it is cut, masked or spread.
-        weight = objective.weight(batch, self.processes)
-        if weight <= 0:
-            raise UserError(
-                f"All values of the batch of step {state.step + 1} are missing or have weight 0: "
-                "there is nothing to learn. Look at `data` (and its weights)."
-            )
-        sums = StepSums(objective.device, batch.num_damaged)
-        state.network.train()
-        micro_batches = batch.split(train.micro_batch_size or len(batch))
-        for i, micro_batch in enumerate(micro_batches, start=1):
-            prepared = objective.prepare(micro_batch)
-            noised = objective.add_noise(prepared)
-            errors = objective.errors(state.network, prepared, noised)
-            loss = errors.total / weight
-            add_gradients_up(state.network, now=i == len(micro_batches))
-            torch.autograd.backward(loss)
-            sums.add(loss.detach(), errors.per_sample, errors.t)
+    @property
+    def is_time_over(self) -> bool:
+        return self.processes.is_first and self.time_limit.is_over
 
-        self.processes.sum(sums.values)
-        grad_norm = self.clip_gradients()
-        self.saver.wait_until_staged()  # until here a save may still read the weights
-        state.update()
-        state.window.add(sums, grad_norm)
-
-    def clip_gradients(self) -> Tensor:
-        """Scale gradients down to the largest norm allowed; returns the norm before."""
-        limit = self.state.recipe.train.clip_norm
-        norm = torch.nn.utils.clip_grad_norm_(
-            self.state.network.parameters(), float("inf") if limit is None else limit
-        )
-        return whole(norm)
+    def train_step(self, batch: Batch) -> None:
+        """One update of the weights with one batch, if the guard lets it through."""
+        sums = self.training.compute_gradients(batch)
+        grad_norm = self.training.clip_gradients()
+        self.saver.wait_until_staged()  # until here a save may still read the state
+        self.training.update(sums, grad_norm)
 
     def write_log(self) -> None:
         state = self.state
         metrics = state.window.read(start_anew=state.step % state.recipe.train.log_every == 0)
-        self.require_finite(metrics["loss"], metrics["grad_norm"])
-        self.log.write(self.state.step, metrics)
+        if state.rollbacks:
+            metrics["rollbacks"] = state.rollbacks
+        self.log.write(state.step, metrics)
+
+    def roll_back(self) -> None:
+        """Go back and past the samples that made trouble; UserError if that was no help before."""
+        state, training = self.state, self.training
+        self.saver.finish()
+        # A skipped step changes nothing, so it can be run again.
+        batch = next(training.batches_from(state.place - state.recipe.train.batch_size))
+        diagnosis = diagnose(training, batch, training.compute_gradients(batch))
+        state.optimizer.zero_grad()
+        roll_back(state, self.folder, diagnosis, self.processes, self.log.say)
+        self.log.go_back(state.step)
 
     def save_averages(self) -> None:
         """A snapshot of the power averages, from which any width can be had later."""
         state = self.state
-        self.require_finite_window()
         size = state.recipe.train.batch_size
         save_snapshot(self.folder, state.emas, state.step, size, self.processes)
 
-    def require_finite_window(self) -> None:
-        _, grad_norm, loss, *_ = self.state.window.sums.tolist()
-        self.require_finite(loss, grad_norm)
-
-    def require_finite(self, loss: float, grad_norm: float) -> None:
-        if not (torch.tensor([loss, grad_norm]).isfinite().all()):
-            raise UserError(
-                f"The loss or its gradient is no longer finite at step {self.state.step} (loss "
-                f"{loss}, gradient norm {grad_norm}). No checkpoint was written since. Lower "
-                "`train.learning_rate`, set `train.clip_norm`, or look for wrong values in the "
-                "data with `rawdiff check`; then continue from the last checkpoint in a new "
-                "`run_dir` with `train.init_from`."
-            )
+    def save(self) -> None:
+        """A checkpoint."""
+        state = self.state
+        self.watchdog.begins("save", state.step)
+        content = state.state_dict()
+        _, shard = mesh_shape(state.recipe.parallel, self.processes)
+        require_equal_replicas(content, shard, self.processes)
+        self.saver.begin(content, state.step)

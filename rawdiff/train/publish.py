@@ -38,7 +38,7 @@ def clear_leftovers(folder: RunFolder) -> None:
     for aside in folder.checkpoints.glob(f"{REPLACED}*"):
         final = aside.with_name(aside.name.removeprefix(REPLACED))
         if final.exists():
-            _delete(aside)
+            delete(aside)
         else:
             aside.rename(final)
 
@@ -108,12 +108,12 @@ def publish(folder: RunFolder, partial: Path, step: int) -> None:
     aside = final.with_name(f"{REPLACED}{final.name}")
     if final.exists():
         if aside.exists():
-            _delete(aside)
+            delete(aside)
         final.rename(aside)
     partial.rename(final)
     _sync(folder.checkpoints)
     if aside.exists():
-        _delete(aside)
+        delete(aside)
 
 
 def prune(folder: RunFolder, step: int, settings: CheckpointSettings) -> None:
@@ -125,10 +125,10 @@ def prune(folder: RunFolder, step: int, settings: CheckpointSettings) -> None:
     there = [checkpoint for checkpoint in checkpoints(folder) if checkpoint.step <= step]
     for checkpoint in there[: -settings.keep_last]:
         if not (every and checkpoint.step % every == 0):
-            _delete(checkpoint.path)
+            delete(checkpoint.path)
 
 
-def _delete(path: Path) -> None:
+def delete(path: Path) -> None:
     """At once as far as others see; a kill leaves nothing that looks like a checkpoint."""
     gone = path.with_name(f"{DELETED}{path.name.lstrip('.')}-{uuid.uuid4().hex[:12]}")
     path.rename(gone)

@@ -6,36 +6,27 @@ import functools
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch.func import functional_call
 
-from rawdiff import picture
 from rawdiff.assemble import (
     Data,
     describe_data,
     make_network,
-    make_patcher,
-    make_writer,
-    materialize,
     open_data,
     require_same_data,
     take_statistics,
 )
-from rawdiff.conditions import draw_conditions
-from rawdiff.data.loading import Share, run_batches
-from rawdiff.data.patcher import Patcher
 from rawdiff.data.statistics import Statistics
 from rawdiff.errors import UserError
 from rawdiff.files import locked, write_text
 from rawdiff.model.network import Network
-from rawdiff.parallel.apply import mesh_shape, parallelize
+from rawdiff.parallel.apply import mesh_shape, require_gatherable
+from rawdiff.parallel.batch import share_batch
 from rawdiff.parallel.processes import Processes, join_processes
 from rawdiff.precision import choose_device
 from rawdiff.recipe import Recipe
 from rawdiff.recipe_file import write_recipe
-from rawdiff.sampling import Sampler, draw_all
 from rawdiff.train import checkpoint
 from rawdiff.train.averages import drop_snapshots
 from rawdiff.train.cost import measure_cost
@@ -43,27 +34,16 @@ from rawdiff.train.environment import environment_json
 from rawdiff.train.folder import RunFolder
 from rawdiff.train.log import Log
 from rawdiff.train.loop import Loop
-from rawdiff.train.objective import Objective
+from rawdiff.train.pace import Pace
+from rawdiff.train.preview import draw_picture
+from rawdiff.train.rollback import finish_rollback, pass_trouble, read_rollbacks
+from rawdiff.train.same_run import require_same_run
 from rawdiff.train.saving import Saver
-from rawdiff.train.state import TrainState
+from rawdiff.train.setup import set_up
+from rawdiff.train.step import Training
+from rawdiff.train.stopping import StoppedError, TimeLimit
+from rawdiff.train.watchdog import Watchdog
 from rawdiff.train.weights import read_weights, take_over
-
-# Keys that may differ when a run goes on: they change how it is watched or spread, not its result.
-FREE_KEYS = (
-    "run_dir",
-    "train.num_steps",
-    "train.micro_batch_size",
-    "train.num_workers",
-    "train.device",
-    "train.init_from",
-    "parallel",
-    "train.log_every",
-    "train.picture_every",
-    "train.tensorboard",
-    "checkpoint",
-    "sample",
-    "evaluate",
-)
 
 Say = Callable[[str], None]
 
@@ -71,18 +51,24 @@ Say = Callable[[str], None]
 def train(recipe: Recipe, say: Say = print) -> RunFolder:
     """Train a recipe to its end, from its newest checkpoint if there is one.
 
-    Raises UserError for everything that the user can mend; a good checkpoint is never lost.
+    Raises UserError for everything that the user can mend; a good checkpoint is never lost. Raises
+    StoppedError where it was asked to stop before the end, and PeerFailedError where another
+    process failed.
     """
+    time_limit = TimeLimit.begin(recipe.train.stop_after_hours)
     device = choose_device(recipe.train.device)
     with join_processes(on_gpu=device.type == "cuda") as processes:
-        _require_shares(recipe, processes)
+        share_batch(recipe.train.batch_size, recipe.train.micro_batch_size, processes.count)
+        require_gatherable(recipe.parallel, processes.count, recipe.train.precision, device.type)
         say = say if processes.is_first else _say_nothing
         folder = processes.from_first(lambda: _make_folder(recipe.run_dir))
         with locked(folder.path) if processes.is_first else nullcontext():
-            _train(folder, recipe, device, processes, say)
+            finished = _train(folder, recipe, device, processes, time_limit, say)
         say(f"Run: {folder.path}  log: {folder.metrics}  events: {folder.tensorboard}")
         if folder.pictures.is_dir():
             say(f"Pictures: {folder.pictures}")
+    if not finished:
+        raise StoppedError
     return folder
 
 
@@ -90,21 +76,16 @@ def _say_nothing(text: str) -> None:
     """One process speaks for all."""
 
 
-def _require_shares(recipe: Recipe, processes: Processes) -> None:
-    size, count = recipe.train.batch_size, processes.count
-    if size % count:
-        below, above = size // count * count, -(-size // count) * count
-        raise UserError(
-            f"`train.batch_size: {size}` cannot be shared equally by {count} processes. It is the "
-            f"batch of all of them; use {above}{f' or {below}' if below else ''}, or a number of "
-            "processes that divides it."
-        )
-
-
 def _train(
-    folder: RunFolder, recipe: Recipe, device: torch.device, processes: Processes, say: Say
-) -> None:
-    found = processes.from_first(lambda: _require_same_run(folder, recipe, say))
+    folder: RunFolder,
+    recipe: Recipe,
+    device: torch.device,
+    processes: Processes,
+    time_limit: TimeLimit,
+    say: Say,
+) -> bool:
+    """Whether the run came to its last step."""
+    found = processes.from_first(lambda: _checkpoint_of_same_run(folder, recipe, say))
     with processes.first_before_others():  # it may pack the data
         data = open_data(recipe)
     if found is not None:
@@ -112,28 +93,28 @@ def _train(
         require_same_data(before, describe_data(data), folder.path)
     processes.from_first(lambda: _describe_run(folder, recipe, data))
     statistics = processes.from_first(lambda: _statistics(folder, recipe, data, found))
-    patcher = make_patcher(recipe, data.train.info, statistics, device)
-    network = _make_network(recipe, data, patcher, begins=found is None, device=device, say=say)
-    parallelize(network, recipe.parallel, processes, device)
-    state = TrainState(recipe, network)
+    first = None if found is not None else functools.partial(_first_weights, recipe, say)
+    training = set_up(recipe, data, statistics, device, processes, first)
+    state = training.state
     if found is not None:
         state.load_state_dict(checkpoint.load(found, state.state_dict()))
+        pass_trouble(state, processes.from_first(lambda: read_rollbacks(folder)))
         say(f"Continues {folder.path} after step {state.step}.")
     if state.step >= recipe.train.num_steps:
         say(f"{folder.path} is finished: raise `train.num_steps` to go on.")
-        return
-    say(_overview(data, patcher, recipe, processes))
-    _run(folder, state, patcher, data, processes)
+        return True
+    say(_overview(data, training))
+    return _run(folder, training, data, time_limit)
 
 
-def _overview(data: Data, patcher: Patcher, recipe: Recipe, processes: Processes) -> str:
+def _overview(data: Data, training: Training) -> str:
     """What was found, in a line."""
-    info = data.train.info
+    info, patcher, processes = data.train.info, training.objective.patcher, training.processes
     classes = f" of {info.num_classes} classes" if info.num_classes else ""
     held_out = "" if data.holdout is None else f", {len(data.holdout):,} held out"
     spread = ""
     if processes.count > 1:
-        replicate, shard = mesh_shape(recipe.parallel, processes)
+        replicate, shard = mesh_shape(training.state.recipe.parallel, processes)
         spread = f"; {processes.count} processes: {replicate} groups of {shard} share the weights"
     return (
         f"{len(data.train):,} training samples{classes}{held_out}; "
@@ -155,21 +136,12 @@ def _make_folder(path: Path) -> RunFolder:
     return folder
 
 
-def _run(
-    folder: RunFolder, state: TrainState, patcher: Patcher, data: Data, processes: Processes
-) -> None:
+def _run(folder: RunFolder, training: Training, data: Data, time_limit: TimeLimit) -> bool:
+    """Whether the run came to its last step."""
+    state, processes = training.state, training.processes
     recipe = state.recipe
-    objective = Objective(recipe, patcher, data.train, state.device)
-    batches = run_batches(
-        data.train,
-        seed=recipe.seed,
-        batch_size=recipe.train.batch_size,
-        start=state.samples,
-        num_workers=recipe.train.num_workers,
-        share=Share(processes.rank, processes.count),
-    )
     processes.from_first(lambda: drop_snapshots(folder, after=state.step))
-    network = make_network(recipe, data.train.info, patcher)
+    network = make_network(recipe, data.train.info, training.objective.patcher)
     log = Log(
         folder,
         first_step=state.step,
@@ -178,55 +150,34 @@ def _run(
         cost=measure_cost(network),
         device=state.device,
         tensorboard=recipe.train.tensorboard,
+        pace=Pace(state.network, processes, state.device),
         processes=processes,
     )
     saver = Saver(folder, recipe.checkpoint, processes, state.device, log.say)
+    watchdog = Watchdog(folder, processes, recipe.parallel.timeout_minutes)
     with log, saver:
-        draw = functools.partial(_draw_picture, folder, patcher, data, log, network, processes)
-        Loop(state, objective, batches, folder, log, saver, draw, processes).run()
+        draw = functools.partial(draw_picture, training, folder, data, log, network)
+        return Loop(training, folder, log, saver, draw, watchdog, time_limit).run()
 
 
-def _require_same_run(folder: RunFolder, recipe: Recipe, say: Say) -> checkpoint.Checkpoint | None:
+def _checkpoint_of_same_run(
+    folder: RunFolder, recipe: Recipe, say: Say
+) -> checkpoint.Checkpoint | None:
     """The checkpoint to continue from, or None to begin; UserError if the recipe is another."""
+    finish_rollback(folder)
     found = checkpoint.find_checkpoint(folder, None, say)
     if found is None:
+        folder.rollbacks.unlink(missing_ok=True)
         if (folder.path / "recipe.yaml").is_file():
             say(f"{folder.path} holds a run that stopped before its first checkpoint: begins.")
         return None
-    changes = differences(RunFolder(found.path).recipe(), recipe)
-    if changes:
-        lines = "\n".join(f"  - {change}" for change in changes)
-        raise UserError(
-            f"{folder.path} holds a run with another recipe:\n{lines}\n"
-            "Continue with the old values, or choose another `run_dir` for the new ones."
-        )
+    require_same_run(
+        RunFolder(found.path).recipe(),
+        recipe,
+        f"{folder.path} holds a run with",
+        "Continue with the old values, or choose another `run_dir` for the new ones.",
+    )
     return found
-
-
-def differences(old: Recipe, new: Recipe) -> list[str]:
-    """Keys whose change would make it another run, with both values."""
-    free = set(FREE_KEYS)
-    if old.train.schedule != "constant":
-        free.discard("train.num_steps")  # the end of the run shapes its learning rate
-    before, after = _flat(old.plain()), _flat(new.plain())
-
-    def is_free(key: str) -> bool:
-        return any(key == one or key.startswith(f"{one}.") for one in free)
-
-    return [
-        f"{key}: {before.get(key)!r} there, {after.get(key)!r} now"
-        for key in sorted(before.keys() | after.keys())
-        if before.get(key) != after.get(key) and not is_free(key)
-    ]
-
-
-def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in content.items():
-        flat |= (
-            _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-        )
-    return flat
 
 
 def _describe_run(folder: RunFolder, recipe: Recipe, data: Data) -> None:
@@ -247,52 +198,9 @@ def _statistics(
     return statistics
 
 
-def _make_network(
-    recipe: Recipe, data: Data, patcher: Patcher, *, begins: bool, device: torch.device, say: Say
-) -> Network:
-    """The network, whole on every process; with its first weights if the run begins."""
-    network = materialize(make_network(recipe, data.train.info, patcher), device)
-    if begins:
-        network.initialize(recipe.seed)
-    if begins and recipe.train.init_from is not None:
+def _first_weights(recipe: Recipe, say: Say, network: Network) -> None:
+    network.initialize(recipe.seed)
+    if recipe.train.init_from is not None:
         source = RunFolder.open(recipe.train.init_from)
         take_over(network, read_weights(source, None, None, say).tensors, str(source.path))
         say(f"Begins with the weights of {source.path}.")
-    return network
-
-
-def _draw_picture(
-    folder: RunFolder,
-    patcher: Patcher,
-    data: Data,
-    log: Log,
-    network: Network,
-    processes: Processes,
-    state: TrainState,
-) -> None:
-    """A picture of samples drawn with the first EMA: eight of each of the first ten classes.
-
-    `network` has no memory of its own: the averaged weights are put together and stand in.
-    """
-    recipe, info = state.recipe, data.train.info
-    averaged = state.averaged_weights() | dict(state.network.named_buffers())
-    if not processes.is_first:
-        return
-    network.eval()
-
-    def call(*args: Any, **kwargs: Any) -> Any:
-        return functional_call(network, averaged, args, kwargs)
-
-    labels = [label for label in range(min(info.num_classes, 10)) for _ in range(8)] or None
-    num_samples = len(labels) if labels else 32
-    conditions = draw_conditions(info, num_samples, labels, lambda: data.real)
-    flow, precision = recipe.flow.resolved(info.shape), recipe.train.precision
-    sampler = Sampler(call, patcher, flow, info, state.device, precision)
-    batches = draw_all(sampler, num_samples, conditions, recipe.sample)
-    samples = torch.cat(list(batches)).numpy()
-    image = make_writer(recipe, info).draw(samples, info=info, labels=labels, columns=8)
-    try:
-        picture.save_png(image, folder.pictures / f"step-{state.step:08d}.png")
-    except UserError as error:  # a run is worth more than a picture of it
-        log.say(f"No picture of step {state.step}: {error}")
-    log.picture(state.step, image)

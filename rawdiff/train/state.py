@@ -16,6 +16,7 @@ from rawdiff.model.network import Network
 from rawdiff.parallel.apply import all_whole
 from rawdiff.recipe import Recipe, TrainSettings
 from rawdiff.train.ema import EMA
+from rawdiff.train.guard import Guard
 from rawdiff.train.schedule import learning_rate
 
 NUM_TIME_BINS = 5
@@ -32,27 +33,50 @@ def make_optimizer(network: Network, train: TrainSettings) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=train.learning_rate, betas=train.betas, fused=True)
 
 
+def take_step(optimizer: torch.optim.AdamW, taken: Tensor) -> None:
+    """A step of the fused optimizer; if it is not `taken`, its kernel leaves all as it was.
+
+    That is how torch's gradient scaler skips steps, too.
+    """
+    optimizer.found_inf = taken.logical_not().float()  # type: ignore[attr-defined]
+    optimizer.step()
+
+
 class StepSums:
     """What a step adds to the window of the log: this process's part, until all are summed.
 
-    `values` [2 + 2 bins], float64 on the device: loss, damaged samples, and for each bin of time
-    the sum of mean errors and the number of samples.
+    `values` [2 + 2 bins], float64 on the device: damaged samples, loss, and for each bin of time
+    the sum of mean errors and the number of samples. `per_sample` and `t` keep the mean errors of
+    this process's samples and their times, a tensor for each micro-batch.
     """
 
     def __init__(self, device: torch.device, num_damaged: int) -> None:
         self.values = torch.zeros(2 + 2 * NUM_TIME_BINS, dtype=torch.float64, device=device)
-        self.values[1] = num_damaged
+        self.values[0] = num_damaged
+        self.per_sample: list[Tensor] = []
+        self.t: list[Tensor] = []
 
     def add(self, loss: Tensor, per_sample: Tensor, t: Tensor) -> None:
         """A micro-batch's part of the loss, and mean errors [B] of its samples at times t [B]."""
-        self.values[0] += loss
+        self.values[1] += loss
         place = 2 + (t * NUM_TIME_BINS).long().clamp(0, NUM_TIME_BINS - 1)
         self.values.index_add_(0, place, per_sample.double())
         self.values.index_add_(0, place + NUM_TIME_BINS, torch.ones_like(per_sample).double())
+        self.per_sample.append(per_sample)
+        self.t.append(t)
+
+    @property
+    def damaged(self) -> Tensor:
+        return self.values[0]
 
     @property
     def loss(self) -> Tensor:
-        return self.values[0]
+        return self.values[1]
+
+    @property
+    def errors(self) -> Tensor:
+        """All but the damaged samples."""
+        return self.values[1:]
 
 
 class Window:
@@ -63,16 +87,22 @@ class Window:
     """
 
     def __init__(self, device: torch.device) -> None:
-        self.sums = torch.zeros(4 + 2 * NUM_TIME_BINS, dtype=torch.float64, device=device)
+        self.sums = torch.zeros(5 + 2 * NUM_TIME_BINS, dtype=torch.float64, device=device)
 
-    def add(self, step: StepSums, grad_norm: Tensor) -> None:
+    def add(self, step: StepSums, grad_norm: Tensor, taken: Tensor) -> None:
+        """Of a step that was not `taken` nothing counts but that, and its damaged samples."""
         one = torch.ones((), dtype=torch.float64, device=grad_norm.device)
-        self.sums += torch.cat((torch.stack((one, grad_norm.double())), step.values))
+        errors = torch.cat((torch.stack((one, grad_norm.double())), step.errors))
+        counts = torch.stack((taken.logical_not().double(), step.damaged))
+        self.sums += torch.cat((counts, torch.where(taken, errors, 0.0)))
 
     def read(self, *, start_anew: bool) -> dict[str, float]:
-        """Means over the window; a line out of turn, at the end of a run, leaves it open."""
-        steps, grad_norm, loss, damaged, *bins = self.sums.tolist()
-        values = {"loss": loss / steps, "grad_norm": grad_norm / steps}
+        """Means over the window; a line out of turn, at the end of a run, leaves it open.
+
+        `loss` and `grad_norm` are missing if none of its steps was taken.
+        """
+        skipped, damaged, steps, grad_norm, loss, *bins = self.sums.tolist()
+        values = {"loss": loss / steps, "grad_norm": grad_norm / steps} if steps else {}
         totals = zip(bins[:NUM_TIME_BINS], bins[NUM_TIME_BINS:], strict=True)
         for i, (total, count) in enumerate(totals):
             if count:
@@ -80,6 +110,8 @@ class Window:
                 values[f"loss/t_{low:.1f}-{high:.1f}"] = total / count
         if damaged:
             values["damaged_samples"] = damaged
+        if skipped:
+            values["skipped"] = skipped
         if start_anew:
             self.sums.zero_()
         return values
@@ -87,19 +119,26 @@ class Window:
 
 @dataclass
 class TrainState:
-    """Network, optimizer, averages, progress and the open window of the log."""
+    """Network, optimizer, averages, progress, the guard and the open window of the log.
+
+    `jumped` counts the samples that the run left out when it went back, `rollbacks` how often.
+    """
 
     recipe: Recipe
     network: Network
     optimizer: torch.optim.AdamW = field(init=False)
     emas: list[EMA] = field(init=False)
     window: Window = field(init=False)
+    guard: Guard = field(init=False)
     step: int = 0
+    jumped: int = 0
+    rollbacks: int = 0
 
     def __post_init__(self) -> None:
         self.optimizer = make_optimizer(self.network, self.recipe.train)
         self.emas = [EMA(settings, self.network) for settings in self.recipe.train.ema]
         self.window = Window(self.device)
+        self.guard = Guard(self.recipe.guard, self.device)
 
     @property
     def device(self) -> torch.device:
@@ -110,16 +149,24 @@ class TrainState:
         """How many samples the run has seen: its clock."""
         return self.step * self.recipe.train.batch_size
 
-    def update(self) -> None:
-        """One step of the optimizer and of the averages with the gradients that are there."""
+    @property
+    def place(self) -> int:
+        """The place in the run of the next sample: what its order and noise are keyed by."""
+        return self.samples + self.jumped
+
+    def update(self, taken: Tensor) -> None:
+        """One step of the optimizer and of the averages with the gradients that are there.
+
+        One that is not `taken` (bool [], on the device) moves the clock and nothing else.
+        """
         train = self.recipe.train
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(train, self.samples)
-        self.optimizer.step()
+        take_step(self.optimizer, taken)
         self.optimizer.zero_grad()
         self.step += 1
         for ema in self.emas:
-            ema.update(self.network, self.samples, train.batch_size)
+            ema.update(self.network, self.samples, train.batch_size, taken)
 
     def averaged_weights(self) -> dict[str, Tensor]:
         """Of the first EMA, or the network's own if it has none; whole on every process."""
@@ -136,7 +183,10 @@ class TrainState:
             "optimizer": get_optimizer_state_dict(self.network, self.optimizer)["state"],
             "ema": {ema.settings.name: ema.weights for ema in self.emas},
             "window": self.window.sums,
+            "guard": self.guard.state_dict(),
             "step": torch.tensor(self.step),
+            "jumped": torch.tensor(self.jumped),
+            "rollbacks": torch.tensor(self.rollbacks),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -145,4 +195,5 @@ class TrainState:
         optimizer = get_optimizer_state_dict(self.network, self.optimizer)
         optimizer["state"] = state["optimizer"]
         set_optimizer_state_dict(self.network, self.optimizer, optimizer)
-        self.step = int(state["step"])
+        self.step, self.jumped = int(state["step"]), int(state["jumped"])
+        self.rollbacks = int(state["rollbacks"])

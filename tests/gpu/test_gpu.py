@@ -11,8 +11,12 @@ from rawdiff.grid import Axis, PatchGrid
 from rawdiff.model.initialize import initialize
 from rawdiff.model.network import Interface
 from rawdiff.model.transformer import Transformer, TransformerSettings
+from rawdiff.recipe import EMASettings, GuardSettings
 from rawdiff.recipe_file import load_recipe
+from rawdiff.train.ema import EMA
+from rawdiff.train.guard import Guard
 from rawdiff.train.start import train
+from rawdiff.train.state import take_step
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU")
 
@@ -42,6 +46,35 @@ def test_the_network_agrees_with_the_cpu() -> None:
     assert float((found - expected).norm() / expected.norm()) < 1e-3
     assert rough.dtype == torch.float32
     assert float((rough.cpu() - expected).norm() / expected.norm()) < 3e-2
+
+
+def test_a_step_is_judged_and_taken_or_skipped_without_waiting_for_the_gpu() -> None:
+    network = torch.nn.Linear(64, 64, device="cuda")
+    optimizer = torch.optim.AdamW(network.parameters(), fused=True)
+    ema = EMA(EMASettings(decay=0.9), network)
+    guard = Guard(GuardSettings(), torch.device("cuda"))
+    norms = torch.ones(60, device="cuda")
+    norms[40], norms[50] = 1e6, float("nan")
+    kept = []
+    for parameter in network.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()  # makes its moments
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for step in range(60):
+            taken = guard.judge(norms[0], norms[step])
+            for parameter in network.parameters():
+                parameter.grad = torch.ones_like(parameter) * norms[step]
+            before = [network.weight.detach().clone(), ema.weights["weight"].clone()]
+            take_step(optimizer, taken)
+            ema.update(network, samples=step + 1, batch_size=1, taken=taken)
+            after = (network.weight, ema.weights["weight"])
+            same = [(a == b).all() for a, b in zip(before, after, strict=True)]
+            kept.append(torch.stack(same).all())
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert [i for i, same in enumerate(kept) if same] == [40, 50]
+    assert int(guard.skipped) == 2
 
 
 def test_a_run_learns_and_goes_on_in_bfloat16(tmp_path) -> None:

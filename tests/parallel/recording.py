@@ -41,7 +41,7 @@ def recorded_errors(self, network, prepared, noised):
 def recorded_run(self):
     weights = all_whole(dict(self.state.network.named_parameters()))
     write(step=self.state.step, weights={name: bits(x) for name, x in weights.items()})
-    run(self)
+    return run(self)
 
 
 errors, run = Objective.errors, Loop.run

@@ -8,7 +8,7 @@ from rawdiff.errors import UserError
 from rawdiff.grid import Axis, PatchGrid
 from rawdiff.model.network import DropoutKey, Interface
 from rawdiff.model.transformer import Transformer, TransformerSettings
-from rawdiff.parallel.apply import mesh_shape, parallelize
+from rawdiff.parallel.apply import mesh_shape, parallelize, require_gatherable
 from rawdiff.parallel.processes import ALONE, Processes
 from rawdiff.parallel.settings import ParallelSettings
 
@@ -74,3 +74,14 @@ def test_processes_of_a_machine_share_and_machines_replicate(keys, count, here, 
 def test_a_mesh_that_does_not_fit_is_refused() -> None:
     with pytest.raises(UserError, match=r"parallel\.replicate: 3.*does not make 16"):
         mesh_shape(ParallelSettings(replicate=3), Processes(count=16, count_here=8))
+
+
+def test_weights_are_gathered_in_bfloat16_only_where_they_are_multiplied_so() -> None:
+    gathers = ParallelSettings(gather_dtype="bfloat16")
+    for precision, device_type in (("float32", "cuda"), ("auto", "cpu")):
+        with pytest.raises(UserError, match=rf"`train\.precision: {precision}` multiplies in"):
+            require_gatherable(gathers, 2, precision, device_type)
+        require_gatherable(gathers, 1, precision, device_type)
+        require_gatherable(ParallelSettings(), 2, precision, device_type)
+    require_gatherable(gathers, 2, "auto", "cuda")
+    require_gatherable(gathers, 2, "bfloat16", "cpu")

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from runs import checkpoint_tensors, metrics, small_recipe, torchrun, write_arrays
+from processes import torchrun
+from runs import checkpoint_tensors, metrics, small_recipe, write_arrays
 
 RECORDING = Path(__file__).with_name("recording.py")
 NUM_STEPS, BATCH_SIZE, NUM_SAMPLES = 20, 8, 50

@@ -23,6 +23,7 @@ from rawdiff.study.runner import Runner, places
 from rawdiff.study.stages import STAGES
 from rawdiff.study.start import plan_study
 from rawdiff.train.start import train
+from rawdiff.train.stopping import STOPPED
 from rawdiff.tuned import Tuned, write_tuned
 
 TIMING = {"samples_per_second", "model_flops", "data_share", "seconds_left"}
@@ -245,7 +246,7 @@ def test_a_study_that_is_asked_to_stop_leaves_a_checkpoint_of_what_it_trains(tmp
     run = tmp_path / "out" / "cells" / "prediction-x"
     signal_at_step(process, run, 3, signal.SIGTERM)
     output = process.communicate()[0]
-    assert process.returncode == 0, output
+    assert process.returncode == STOPPED, output
     assert "Stopped by SIGTERM; the same command continues." in output
     assert "prediction=v" not in output.partition("begins")[2]
     step = metrics(run)[-1]["step"]
@@ -278,6 +279,19 @@ def test_after_a_stop_no_cell_begins_and_none_is_called_failed(tmp_path, monkeyp
     assert len(begun) < len(cells)
 
 
+def test_a_cell_that_stops_by_itself_is_not_called_failed_and_the_others_go_on(
+    tmp_path, capsys
+) -> None:
+    """Its own time is over, as that of a job may be; the same command continues."""
+    recipe = write_recipe(tmp_path)
+    command = study(recipe, "--grid", "train.stop_after_hours=1e-9,1")
+    assert main([str(part) for part in command]) == STOPPED
+    assert "Stopped by a cell's own limit; the same command continues." in capsys.readouterr().out
+    statuses = [row["status"] for row in rows(tmp_path / "out")]
+    assert statuses[:2] == ["begun", "finished"]
+    assert main([str(part) for part in command]) == STOPPED
+
+
 def test_what_was_tuned_in_a_cell_does_not_change_its_scores(tmp_path) -> None:
     (cell,) = make_cells(write_recipe(tmp_path), parse_grid(["seed=1"]), [], tmp_path)
     folder = train(cell.recipe)
@@ -307,15 +321,16 @@ def test_each_cell_has_a_gpu_or_its_share_of_the_processor(tmp_path, monkeypatch
 
 def test_a_cell_that_fails_is_recorded_and_the_others_go_on(tmp_path, capsys) -> None:
     recipe = write_recipe(tmp_path)
-    grid = ["--grid", "train.learning_rate=1e30,1e-3", "train.clip_norm=null"]
+    wild = ["train.clip_norm=null", "guard.max_skipped=1", "train.log_every=1"]
+    grid = ["--grid", "train.learning_rate=1e30,1e-3", *wild]
     done = rawdiff(*study(recipe, *grid, "--parallel", 2))
     assert done.returncode == 0, done.stdout + done.stderr
     bad, good, _ = rows(tmp_path / "out")
-    assert bad["status"].startswith("failed: train: The loss or its gradient is no longer finite")
+    assert bad["status"].startswith("failed: train: The 1 steps up to step 2 were skipped")
     assert bad["wasserstein"] == ""
     assert good["status"] == "finished"
     assert float(good["wasserstein"]) > 0
-    assert "| failed: train: The loss" in (tmp_path / "out" / "table.md").read_text()
+    assert "| failed: train: The 1 steps" in (tmp_path / "out" / "table.md").read_text()
     with at_once():
         assert main([str(a) for a in study(recipe, *grid, "--strict")]) == 2
     assert "1 of the cells failed. train.learning_rate=1e30" in capsys.readouterr().err

@@ -230,11 +230,14 @@ def test_pruning_never_deletes_the_newest_good_checkpoint(recipe, run, capsys) -
     assert sorted(_steps(run)) == [5, 9, 10]
 
 
-def test_a_loss_that_is_no_number_stops_and_saves_nothing(recipe, capsys) -> None:
-    text = failure(capsys, "train", recipe, "train.learning_rate=1e30", "train.clip_norm=null")
-    assert "no longer finite" in text
+def test_weights_that_explode_stop_with_a_diagnosis_and_no_last_checkpoint(recipe, capsys) -> None:
+    keys = ("train.learning_rate=1e30", "train.clip_norm=null", "guard.max_skipped=4")
+    text = failure(capsys, "train", recipe, *keys)
+    assert "the weights have grown too large" in text
+    assert "Lower `train.learning_rate`" in text
     run = recipe.parent / "run"
     assert all(step < 10 for step in _steps(run))
+    assert all("loss" not in line for line in metrics(run)[1:])  # of no step that was skipped
 
 
 def _steps(run: Path) -> list[int]:

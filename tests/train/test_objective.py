@@ -10,9 +10,9 @@ from rawdiff.assemble import make_network, make_patcher, materialize, open_data,
 from rawdiff.data.loading import run_batches
 from rawdiff.model.initialize import initialize
 from rawdiff.recipe_file import load_recipe
-from rawdiff.train.loop import Loop
 from rawdiff.train.objective import Objective, _Draws
 from rawdiff.train.state import TrainState
+from rawdiff.train.step import Training
 
 CPU = torch.device("cpu")
 
@@ -86,7 +86,7 @@ def test_precision_is_that_of_the_recipe_and_the_last_layer_is_exact(
     x = np.random.default_rng(1).normal(size=(20, 1, 6)).astype(np.float32)
     objective, state, batch = setting(tmp_path, {"x": x}, f"train.precision={precision}")
     found = {}
-    block, last = state.network.blocks[0], state.network.last_layer.linear
+    block, last = state.network.blocks[0], state.network.last_layer
     block.attn.qkv.register_forward_hook(lambda m, i, out: found.update(qkv=out.dtype))
     block.register_forward_hook(lambda m, i, out: found.update(stream=out.dtype))
     last.register_forward_hook(lambda m, i, out: found.update(last=out.dtype))
@@ -115,8 +115,7 @@ def test_gradients_are_clipped_as_asked(tmp_path, limit, expected) -> None:
     prepared = objective.prepare(batch)
     errors = objective.errors(state.network, prepared, objective.add_noise(prepared))
     (errors.total / objective.weight(batch)).backward()
-    loop = Loop(state, objective, iter([]), None, None, None, lambda state: None)
-    before = float(loop.clip_gradients())
+    before = float(Training(state, objective).clip_gradients())
     gradients = [p.grad for p in state.network.parameters() if p.grad is not None]
     after = float(torch.nn.utils.get_total_norm(gradients))
     assert before > 0.01

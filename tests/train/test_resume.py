@@ -17,6 +17,8 @@ from runs import (
     write_arrays,
 )
 
+from rawdiff.train.stopping import STOPPED
+
 TIMING = {"samples_per_second", "model_flops", "data_share", "seconds_left"}
 
 
@@ -80,7 +82,7 @@ def test_a_signal_stops_cleanly_with_a_checkpoint(uninterrupted, tmp_path, numbe
     process = start("train", recipe, f"run_dir={run}")
     signal_at_step(process, run, 12, number)
     output = process.communicate()[0]
-    assert process.returncode == 0, output
+    assert process.returncode == STOPPED, output
     assert f"Stopped by {number.name} after step" in output
     stopped_at = metrics(run)[-1]["step"]
     assert (run / "checkpoints" / f"step-{stopped_at:08d}").is_dir()
@@ -137,7 +139,7 @@ def test_photographs_with_flips_and_workers_go_on_in_the_middle_of_a_line_of_the
     process = start(*command, f"run_dir={runs[1]}", new_group=True)
     signal_at_step(process, runs[1], 7, signal.SIGTERM, group=True)
     output = process.communicate()[0]
-    assert process.returncode == 0, output  # the workers left stopping to their parent
+    assert process.returncode == STOPPED, output  # the workers left stopping to their parent
     assert "Stopped by SIGTERM" in output
     done = rawdiff(*command, f"run_dir={runs[1]}")
     assert done.returncode == 0, done.stderr

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 from disk import Crash, crash_at, full_after
-from runs import checkpoint_tensors, rawdiff, small_recipe, torchrun, write_arrays
+from processes import torchrun
+from runs import checkpoint_tensors, rawdiff, small_recipe, write_arrays
 from torch import Tensor
 from torch.distributed.checkpoint.staging import DefaultStager
 

@@ -8,6 +8,8 @@ from rawdiff.recipe import EMASettings, TrainSettings
 from rawdiff.train.ema import EMA, beta, power_exponent
 from rawdiff.train.schedule import learning_rate
 
+TAKEN = torch.tensor(True)
+
 
 def _train(**keys) -> TrainSettings:
     return TrainSettings(num_steps=100, batch_size=10, learning_rate=1.0, **keys)
@@ -42,7 +44,7 @@ def test_constant_decay_has_its_closed_form() -> None:
     ema = EMA(EMASettings(decay=0.9), network)
     nn.init.constant_(network.weight, 1.0)
     for step in range(1, 21):
-        ema.update(network, samples=10 * step, batch_size=10)
+        ema.update(network, samples=10 * step, batch_size=10, taken=TAKEN)
     assert float(ema.weights["weight"]) == pytest.approx(1 - 0.9**20, rel=1e-5)
 
 
@@ -56,7 +58,7 @@ def test_a_power_average_weighs_step_t_by_t_to_the_gamma() -> None:
     steps = torch.arange(1, 2001, dtype=torch.float64)
     for step in steps:
         nn.init.constant_(network.weight, float(step) / 2000)
-        ema.update(network, samples=8 * int(step), batch_size=8)
+        ema.update(network, samples=8 * int(step), batch_size=8, taken=TAKEN)
     weights = steps**gamma
     expected = float((weights * steps / 2000).sum() / weights.sum())
     assert float(ema.weights["weight"]) == pytest.approx(expected, rel=2e-3)

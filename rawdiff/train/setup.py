@@ -1,0 +1,38 @@
+"""From a recipe and its data to what can be trained, on every process alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from rawdiff.assemble import Data, make_network, make_patcher, materialize
+from rawdiff.data.statistics import Statistics
+from rawdiff.model.network import Network
+from rawdiff.parallel.apply import parallelize
+from rawdiff.parallel.processes import Processes
+from rawdiff.recipe import Recipe
+from rawdiff.train.objective import Objective
+from rawdiff.train.state import TrainState
+from rawdiff.train.step import Training
+
+
+def set_up(
+    recipe: Recipe,
+    data: Data,
+    statistics: Statistics,
+    device: torch.device,
+    processes: Processes,
+    first_weights: Callable[[Network], None] | None = None,
+) -> Training:
+    """A training before its first step; without `first_weights` a checkpoint is to give them.
+
+    Each process fills the whole network, so that the weights do not depend on how it is cut.
+    """
+    patcher = make_patcher(recipe, data.train.info, statistics, device)
+    network = materialize(make_network(recipe, data.train.info, patcher), device)
+    if first_weights is not None:
+        first_weights(network)
+    parallelize(network, recipe.parallel, processes, device)
+    objective = Objective(recipe, patcher, data.train, device)
+    return Training(TrainState(recipe, network), objective, processes)

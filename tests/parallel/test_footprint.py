@@ -1,0 +1,159 @@
+"""What is planned is what a cut network holds and sends, counted where torch does it."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.distributed._tools.fsdp2_mem_tracker import FSDPMemTracker
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from rawdiff.assemble import make_network, make_patcher, materialize
+from rawdiff.data.statistics import fixed
+from rawdiff.errors import UserError
+from rawdiff.parallel.apply import add_gradients_up, mesh_shape, parallelize
+from rawdiff.parallel.batch import Shares, share_batch
+from rawdiff.parallel.footprint import measure_footprint
+from rawdiff.parallel.pretend import pretend_processes
+from rawdiff.recipe_file import load_recipe
+from rawdiff.train.cost import run_on_nothing
+from rawdiff.train.memory import Activations, measure_activations, memory_parts
+
+# Neither width nor classes can be cut equally by 4 or 8.
+SMALL = ["model.depth=3", "model.width=36", "model.heads=2", "model.in_context_start=1"]
+CPU = torch.device("cpu")
+
+
+class Sent(TorchDispatchMode):
+    """Bytes that each kind of collective makes whole, as torch calls them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.num_bytes = {"allgather": 0, "reduce_scatter": 0, "allreduce": 0}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        for name in self.num_bytes:
+            if func.namespace == "c10d" and func.__name__.startswith((name, f"_{name}")):
+                # The input of a sum, the output of a gathering: first either way round.
+                tensors = args[1] if name == "reduce_scatter" else args[0]
+                for tensor in tensors if isinstance(tensors, list | tuple) else [tensors]:
+                    self.num_bytes[name] += tensor.nbytes
+        return func(*args, **(kwargs or {}))
+
+
+def _network(recipe):
+    info = recipe.data.info
+    return make_network(recipe, info, make_patcher(recipe, info, fixed(0, 1, info.shape), CPU))
+
+
+@pytest.mark.parametrize(
+    ("count", "here", "keys"),
+    [
+        (8, 4, []),
+        (8, 4, ["parallel.reshard_after_forward=true"]),
+        (8, 4, ["parallel.gather_dtype=bfloat16", "train.precision=bfloat16"]),
+        (4, 4, []),
+        (8, 8, ["parallel.shard=1"]),
+    ],
+)
+def test_a_step_sends_what_was_planned(count, here, keys) -> None:
+    recipe = load_recipe("demo", [*SMALL, *keys])
+    with pretend_processes(count, here) as processes:
+        network = materialize(_network(recipe), CPU)
+        network.initialize(0)
+        parallelize(network, recipe.parallel, processes, CPU)
+        shape = replicate, shard = mesh_shape(recipe.parallel, processes)
+        footprint = measure_footprint(network, recipe.parallel, shape)
+        with Sent() as sent:
+            for i in range(2):
+                add_gradients_up(network, recipe.parallel, now=i == 1)
+                bfloat16 = recipe.train.precision == "bfloat16"
+                with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+                    output = run_on_nothing(network, 4, CPU)
+                output.square().sum().backward()
+    ring, traffic = (shard - 1) / shard, footprint.traffic
+    gathered = footprint.num_gatherings(2) * (traffic.gather_forward + traffic.gather_backward)
+    assert sent.num_bytes["allgather"] * ring == gathered
+    assert sent.num_bytes["reduce_scatter"] * ring == traffic.reduce_scatter
+    assert sent.num_bytes["allreduce"] * 2 * (replicate - 1) / replicate == pytest.approx(
+        traffic.all_reduce
+    )
+
+
+@pytest.mark.parametrize("num_micro_batches", [1, 2])
+@pytest.mark.parametrize("reshard", ["false", "true"])
+def test_a_step_holds_what_was_planned(num_micro_batches, reshard) -> None:
+    """torch's own tracker, with the published network B on 8 processes without memory."""
+    recipe = load_recipe("imagenet_jit_b32", [f"parallel.reshard_after_forward={reshard}"])
+    network, size = _network(recipe), 4
+    activations = measure_activations(network, bfloat16=False)
+    with pretend_processes(8, 8) as processes:
+        parallelize(network, recipe.parallel, processes, CPU)
+        footprint = measure_footprint(network, recipe.parallel, (1, 8))
+        shares = Shares(size * num_micro_batches, size)
+        parts = memory_parts(network, footprint, recipe.train, activations, shares)
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            network.to_empty(device="cpu")
+            tracker = FSDPMemTracker(network)
+            with tracker:
+                for i in range(num_micro_batches):
+                    add_gradients_up(network, recipe.parallel, now=i == num_micro_batches - 1)
+                    loss = run_on_nothing(network, size, CPU).square().sum()
+                    loss.backward()
+                    if i < num_micro_batches - 1:
+                        tracker.reset_mod_stats()
+    (peak,) = tracker.get_tracker_snapshot("peak").values()
+    found = {getattr(kind, "name", kind): size for kind, size in peak.items()}
+    assert found["SHARDED_PARAM"] == parts["weights"]
+    assert found["UNSHARDED_GRAD"] == parts.get("gradients before they are summed", 0)
+    assert found["ALL_GATHER"] == parts.get("gather buffer", 0)
+    assert found["UNSHARDED_PARAM"] == parts["gathered weights"]
+    kept = [name for name in parts if name.startswith("average")] + ["gradients", "optimizer"]
+    planned = sum(parts.values()) - sum(parts[name] for name in kept)
+    assert found["Total"] == pytest.approx(planned, rel=0.05)
+
+
+def test_two_real_processes_hold_what_was_planned(tmp_path) -> None:
+    """To the byte: weights, gradients, moments and averages of a run started by torchrun."""
+    with socket.socket() as free:
+        free.bind(("", 0))
+        port = free.getsockname()[1]
+    script = Path(__file__).with_name("count_state.py")
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={port}"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run(
+        [sys.executable, *launcher, script, tmp_path, *SMALL],
+        check=True, timeout=120, env=environment, capture_output=True,
+    )  # fmt: skip
+    found = json.loads((tmp_path / "state.json").read_text())
+    recipe = load_recipe("demo", SMALL)
+    network = _network(recipe)
+    with pretend_processes(2, 2) as processes:
+        parallelize(network, recipe.parallel, processes, CPU)
+        footprint = measure_footprint(network, recipe.parallel, (1, 2))
+        parts = memory_parts(network, footprint, recipe.train, Activations(0, 0), Shares(8, 8))
+    assert found == {name: parts[name] for name in found}
+    assert len(found) == 4
+
+
+def test_more_samples_and_less_recomputing_keep_more() -> None:
+    network = _network(load_recipe("demo", ["model.depth=8"]))
+    kept, recomputed = (
+        measure_activations(network, bfloat16=False, recomputes=recomputes)
+        for recomputes in (False, True)
+    )
+    assert kept(2) - kept(1) == kept(5) - kept(4) > 0
+    assert 0 < recomputed.a_sample < kept.a_sample / 2
+
+
+def test_a_batch_that_cannot_be_shared_says_which_can() -> None:
+    with pytest.raises(UserError, match="use 66 or 63"):
+        share_batch(64, None, 3)
+    assert share_batch(64, 16, 2) == Shares(32, 16)
+    assert share_batch(64, 48, 2) == Shares(32, 32)
+    assert Shares(32, 24).num_micro_batches == 2
