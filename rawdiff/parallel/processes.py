@@ -224,8 +224,8 @@ def _fails_first(rank: int) -> bool:
         return False
 
 
-def speaks_for_all(error: UserError) -> bool:
-    """Whether this process should show the error: what all meet before they join, one says."""
+def speaks_for_all(error: UserError | None = None) -> bool:
+    """Whether this process shows a result or an error: what all meet before they join, one says."""
     return _variable("RANK", 0) == 0 or bool(getattr(error, "__notes__", None))
 
 

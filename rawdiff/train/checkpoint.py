@@ -120,7 +120,7 @@ def load(checkpoint: Checkpoint, state: dict[str, Any]) -> dict[str, Any]:
     Raises UserError that names the first tensor that the checkpoint lacks or has otherwise.
     """
     saved = SafeReader(checkpoint.path).shapes()
-    for name, tensor in _named(state):
+    for name, tensor in named_tensors(state):
         facts = saved.get(name)
         if facts is None or facts.size != tensor.shape:
             found = f"shape {tuple(facts.size)}" if facts else "none of that name"
@@ -143,13 +143,14 @@ def _read(checkpoint: Checkpoint, state: dict[str, Any]) -> None:
         )
 
 
-def _named(state: dict[str, Any], prefix: str = "") -> list[tuple[str, torch.Tensor]]:
+def named_tensors(state: dict[str, Any], prefix: str = "") -> list[tuple[str, torch.Tensor]]:
+    """Nested tensors by their names in a checkpoint."""
     pairs = []
     for key, value in state.items():
         if isinstance(value, torch.Tensor):
             pairs.append((f"{prefix}{key}", value))
         elif isinstance(value, dict):
-            pairs += _named(value, f"{prefix}{key}.")
+            pairs += named_tensors(value, f"{prefix}{key}.")
     return pairs
 
 

@@ -41,17 +41,17 @@ class Diagnosis:
     samples: list[dict[str, Any]]
 
     def write(self, folder: RunFolder) -> None:
-        write_text(folder.diagnosis, json.dumps(_plain(vars(self)), indent=1, allow_nan=False))
+        write_text(folder.diagnosis, json.dumps(without_nan(vars(self)), indent=1, allow_nan=False))
 
     def __str__(self) -> str:
         """In a few sentences, with the usual cure."""
         return (
             f"The {self.skipped_in_a_row} steps up to step {self.step} were skipped: their loss or "
             f"gradient was not finite, or far too large (here: loss {self.loss:.4g}, gradient norm "
-            f"{self.grad_norm:.4g}, usual is {self.usual_grad_norm:.4g}). {self._cause()}"
+            f"{self.grad_norm:.4g}, usual is {self.usual_grad_norm:.4g}). {self.cause()}"
         )
 
-    def _cause(self) -> str:
+    def cause(self) -> str:
         if self.harmless_when_run_again:
             return (
                 "The same step run again does no harm: suspect the machine, and continue on "
@@ -120,10 +120,10 @@ def _some(things: list[Any]) -> str:
     return ", ".join(str(thing) for thing in things[:MOST_NAMED]) + more
 
 
-def _plain(value: Any) -> Any:
+def without_nan(value: Any) -> Any:
     """JSON has no NaN and no infinity: they become texts."""
     if isinstance(value, dict):
-        return {key: _plain(one) for key, one in value.items()}
+        return {key: without_nan(one) for key, one in value.items()}
     if isinstance(value, list):
-        return [_plain(one) for one in value]
+        return [without_nan(one) for one in value]
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -60,6 +60,10 @@ class RunFolder:
         return self.path / "diagnosis.json"
 
     @property
+    def replays(self) -> Path:
+        return self.path / "replays"
+
+    @property
     def tensorboard(self) -> Path:
         return self.path / "tensorboard"
 

@@ -12,9 +12,11 @@ from rawdiff.model.network import Network
 from rawdiff.parallel.apply import parallelize
 from rawdiff.parallel.processes import Processes
 from rawdiff.recipe import Recipe
+from rawdiff.train.folder import RunFolder
 from rawdiff.train.objective import Objective
 from rawdiff.train.state import TrainState
 from rawdiff.train.step import Training
+from rawdiff.train.weights import read_weights, take_over
 
 
 def set_up(
@@ -36,3 +38,12 @@ def set_up(
     parallelize(network, recipe.parallel, processes, device)
     objective = Objective(recipe, patcher, data.train, device)
     return Training(TrainState(recipe, network), objective, processes)
+
+
+def first_weights(recipe: Recipe, say: Callable[[str], None], network: Network) -> None:
+    """Those that a run begins with: of its seed, or of the model that it starts from."""
+    network.initialize(recipe.seed)
+    if recipe.train.init_from is not None:
+        source = RunFolder.open(recipe.train.init_from)
+        take_over(network, read_weights(source, None, None, say).tensors, str(source.path))
+        say(f"Begins with the weights of {source.path}.")

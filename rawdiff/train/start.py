@@ -20,7 +20,6 @@ from rawdiff.assemble import (
 from rawdiff.data.statistics import Statistics
 from rawdiff.errors import UserError
 from rawdiff.files import locked, write_text
-from rawdiff.model.network import Network
 from rawdiff.parallel.apply import mesh_shape, require_gatherable
 from rawdiff.parallel.batch import share_batch
 from rawdiff.parallel.processes import Processes, join_processes
@@ -39,11 +38,10 @@ from rawdiff.train.preview import draw_picture
 from rawdiff.train.rollback import finish_rollback, pass_trouble, read_rollbacks
 from rawdiff.train.same_run import require_same_run
 from rawdiff.train.saving import Saver
-from rawdiff.train.setup import set_up
+from rawdiff.train.setup import first_weights, set_up
 from rawdiff.train.step import Training
 from rawdiff.train.stopping import StoppedError, TimeLimit
 from rawdiff.train.watchdog import Watchdog
-from rawdiff.train.weights import read_weights, take_over
 
 Say = Callable[[str], None]
 
@@ -93,7 +91,7 @@ def _train(
         require_same_data(before, describe_data(data), folder.path)
     processes.from_first(lambda: _describe_run(folder, recipe, data))
     statistics = processes.from_first(lambda: _statistics(folder, recipe, data, found))
-    first = None if found is not None else functools.partial(_first_weights, recipe, say)
+    first = None if found is not None else functools.partial(first_weights, recipe, say)
     training = set_up(recipe, data, statistics, device, processes, first)
     state = training.state
     if found is not None:
@@ -196,11 +194,3 @@ def _statistics(
         statistics = RunFolder(found.path).statistics()
     statistics.save(folder.statistics_file)
     return statistics
-
-
-def _first_weights(recipe: Recipe, say: Say, network: Network) -> None:
-    network.initialize(recipe.seed)
-    if recipe.train.init_from is not None:
-        source = RunFolder.open(recipe.train.init_from)
-        take_over(network, read_weights(source, None, None, say).tensors, str(source.path))
-        say(f"Begins with the weights of {source.path}.")

@@ -1,0 +1,248 @@
+"""What each command of the command line does with its arguments."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import inspect
+import itertools
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import ValidationError
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from rawdiff import exchange, plugins, recipe_file, results, run
+from rawdiff.assemble import PACKED_FOLDER
+from rawdiff.check import check
+from rawdiff.data.packed import pack, packed_folder
+from rawdiff.errors import UserError
+from rawdiff.evaluate import report as score_report
+from rawdiff.explain import explain
+from rawdiff.parallel.processes import speaks_for_all
+from rawdiff.scale import Machines
+from rawdiff.study.start import plan_study, run_study
+from rawdiff.train.replay import Compared, Replay, replay
+from rawdiff.train.start import train
+from rawdiff.train.verify import verify
+from rawdiff.tune.search import parse_grid, tune
+from rawdiff.tune.table import outcome_table
+
+console = Console(
+    highlight=False,
+    soft_wrap=True,
+    width=None if sys.stdout.isatty() else 160,  # a file or a pipe has no width
+)
+
+
+def _say(text: str) -> None:
+    console.print(text, markup=False)
+
+
+def do_train(args: argparse.Namespace) -> None:
+    recipe = recipe_file.load_recipe(args.recipe, args.overrides)
+    train(recipe, _say)
+
+
+def do_sample(args: argparse.Namespace) -> None:
+    with _bar("sample") as bar:
+        results.sample_run(
+            args.run, args.overrides, out=args.out, step=args.step, say=_say, progress=bar
+        )
+
+
+def do_eval(args: argparse.Namespace) -> None:
+    metrics = [name.strip() for part in args.metric for name in part.split(",")] or None
+    with _bar("score") as bar:
+        scores = results.evaluate_run(
+            args.run, args.overrides, step=args.step, metrics=metrics, say=_say, progress=bar
+        )
+    console.print(score_report.table(scores))
+    _say(f"Scores: {results.scores_path(args.run, metrics)}")
+
+
+def do_tune(args: argparse.Namespace) -> None:
+    with _bar("score") as bar:
+        outcome = tune(
+            args.run,
+            args.overrides,
+            grid=parse_grid(args.grid),
+            metric=args.metric,
+            num_samples=args.num_samples,
+            step=args.step,
+            say=_say,
+            progress=bar,
+        )
+    console.print(outcome_table(outcome))
+    _say(f"Table and picture: {outcome.folder}")
+    _say(f"The best is the default for sampling from now on: {Path(args.run) / 'tuned.yaml'}")
+
+
+def do_study(args: argparse.Namespace) -> None:
+    study = plan_study(
+        args.recipe,
+        args.grid,
+        args.overrides,
+        out=args.out,
+        metric=args.metric,
+        parallel=args.parallel,
+    )
+    for line in study.describe():
+        _say(line)
+    if args.check:
+        return
+    out = run_study(study, strict=args.strict, say=_say)
+    _say(f"Table: {out / 'table.md'} and table.csv  picture: {out / 'picture.png'}")
+
+
+def do_check(args: argparse.Namespace) -> None:
+    recipe = recipe_file.load_recipe(args.recipe, args.overrides)
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for row in check(recipe, _machines(args)):
+        table.add_row(row.name, row.text)
+    console.print(table)
+
+
+def do_replay(args: argparse.Namespace) -> None:
+    with _bar("steps before") as bar:
+        found = replay(args.run, args.step, args.overrides, say=_say, progress=bar)
+    if speaks_for_all():
+        console.print(_replay_table(found))
+        _say(found.verdict())
+
+
+def _replay_table(found: Replay) -> Table:
+    """What the step was like, the samples that it met, and what the run left of it."""
+    seen = found.diagnosis
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    table.add_row("loss", f"{seen.loss:.6g}")
+    table.add_row("gradient norm", f"{seen.grad_norm:.6g} (usual: {seen.usual_grad_norm:.6g})")
+    for block, norm in found.block_norms.items():
+        table.add_row(f"  {block}", f"{norm:.4g}")
+    table.add_row("step", "taken" if found.taken else "skipped by the guard")
+    worst = sorted(seen.samples, key=lambda sample: -sample["loss"])
+    for sample in worst[:5]:
+        table.add_row(
+            f"sample {sample['index']}",
+            f"loss {sample['loss']:.4g} at t {sample['t']:.3f}, place {sample['place']} of the run",
+        )
+    table.add_row("computed twice", "other bits" if found.unrepeatable else "the same bits")
+    for step, line in itertools.groupby(found.compared, key=lambda one: one.step):
+        table.add_row(f"log of step {step}", _beside(list(line)))
+    if found.unlike_checkpoint is not None:
+        other = len(found.unlike_checkpoint)
+        text = f"{other} tensors have other bits" if other else "the same bits"
+        table.add_row("its checkpoint", text)
+    return table
+
+
+def _beside(line: list[Compared]) -> str:
+    """A line of the log: its first metric, and how far it is from what came out now."""
+    first, worst = line[0], max(line, key=lambda one: one.difference)
+    text = f"{first.name} {first.logged:.6g}, {first.now:.6g} now; "
+    if worst.difference == 0:
+        return f"{text}all {len(line)} metrics have the same bits"
+    return f"{text}largest relative difference {worst.difference:.1g} ({worst.name})"
+
+
+def _machines(args: argparse.Namespace) -> Machines | None:
+    """What to plan for; UserError where it is described but not how many GPUs there are."""
+    given = {field.name: getattr(args, field.name) for field in dataclasses.fields(Machines)}
+    given = {name: value for name, value in given.items() if value is not None}
+    if given and "world_size" not in given:
+        raise UserError("For how many GPUs? Give --world-size, too.")
+    return Machines(**given) if given else None
+
+
+def do_verify(args: argparse.Namespace) -> int:
+    """0 if the newest checkpoint is sound, else 1."""
+    newest_is_sound = False
+    table = Table("step", "MB", "kept", "files", box=None, pad_edge=False)
+    for verdict in verify(args.run):
+        newest_is_sound = verdict.damage is None
+        table.add_row(
+            f"{verdict.step:,}",
+            f"{verdict.num_bytes / 1e6:,.1f}",
+            "for good" if verdict.permanent else "until newer ones",
+            "sound" if verdict.damage is None else f"DAMAGED: {verdict.damage}",
+        )
+    if table.row_count:
+        console.print(table)
+    else:
+        _say(f"{args.run} has no checkpoint yet.")
+    return 0 if newest_is_sound else 1
+
+
+def do_prepare(args: argparse.Namespace) -> None:
+    recipe = recipe_file.load_recipe(args.recipe, args.overrides)
+    for dataset in (recipe.data, recipe.holdout_data):
+        if dataset is not None:
+            target = packed_folder(dataset, PACKED_FOLDER)
+            with _bar("pack") as bar:
+                num_workers = recipe.train.num_workers or os.cpu_count() or 1
+                packed = pack(dataset, target, num_workers=num_workers, progress=bar)
+            damaged = len(packed.index.damaged)
+            left_out = f" ({damaged} damaged ones left out)" if damaged else ""
+            _say(f"{target} holds {len(packed):,} samples{left_out}.")
+            _say("`rawdiff train` with this recipe, given here, reads them from now on.")
+
+
+def do_export(args: argparse.Namespace) -> None:
+    which = {"weights": args.weights, "step": args.step}
+    if args.format == "rawdiff":
+        run.export(args.run, args.out, **which, say=_say)
+    else:
+        form = plugins.load_plugin("formats", args.format)()
+        exchange.export_model(form, args.run, args.out, **which, say=_say)
+
+
+def do_import(args: argparse.Namespace) -> None:
+    """The options after the format's name are the fields of that format."""
+    format_class = plugins.load_plugin("formats", args.format)
+    parser = argparse.ArgumentParser(
+        prog=f"rawdiff import {args.format}", description=inspect.getdoc(format_class)
+    )
+    parser.add_argument("file", type=Path, help="the checkpoint")
+    parser.add_argument("out", type=Path, help="a new folder")
+    for name, field in format_class.model_fields.items():
+        flag = f"--{name.replace('_', '-')}"
+        parser.add_argument(flag, default=argparse.SUPPRESS, help=field.description)
+    options = vars(parser.parse_args(args.rest))
+    file, out = options.pop("file"), options.pop("out")
+    try:
+        form = format_class(**options)
+    except ValidationError as error:
+        raise UserError("; ".join(explain(error, format_class))) from None
+    exchange.import_model(form, file, out, say=_say)
+
+
+def do_list(args: argparse.Namespace) -> None:
+    table = Table("kind", "name", "where it comes from", box=None, pad_edge=False)
+    for kind in plugins.KINDS:
+        for plugin in plugins.plugins(kind):
+            table.add_row(kind, plugin.name, f"{plugin.package}  {plugin.target}")
+    for name, path in recipe_file.built_in_recipes().items():
+        table.add_row("recipes", name, str(path))
+    console.print(table)
+
+
+def do_schema(args: argparse.Namespace) -> None:
+    sys.stdout.write(json.dumps(recipe_file.recipe_schema(), indent=1) + "\n")
+
+
+@contextmanager
+def _bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on a terminal, nothing elsewhere; call it with (done, total)."""
+    with Progress(console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
