@@ -113,3 +113,12 @@ def test_plans_that_are_shown_are_printed(command, table, capsys) -> None:
 
 def test_the_page_on_scale_shows_plans() -> None:
     assert len(SHOWN) == 4
+
+
+def test_every_proof_on_the_page_of_trust_is_a_test_or_a_benchmark() -> None:
+    page = (ROOT / "docs" / "trust.md").read_text()
+    proofs = re.findall(r"((?:tests|benchmarks)/[\w/]+\.py)(?:::(\w+))?", page)
+    assert len(proofs) > 30
+    for file, name in proofs:
+        text = (ROOT / file).read_text()
+        assert f"def {name or ('test_' if file.startswith('tests') else 'main')}" in text, file

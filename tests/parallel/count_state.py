@@ -26,7 +26,7 @@ def main(folder: Path, *overrides: str) -> None:
         state = TrainState(recipe, network)
         run_on_nothing(network, 4, device).square().sum().backward()
         num_bytes = {"gradients": _bytes([p.grad for p in network.parameters()])}
-        state.update()
+        state.update(torch.tensor(True))
         moments = state.optimizer.state.values()
         num_bytes |= {
             "weights": _bytes(network.parameters()),

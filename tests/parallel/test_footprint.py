@@ -1,14 +1,11 @@
 """What is planned is what a cut network holds and sends, counted where torch does it."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from processes import torchrun
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed._tools.fsdp2_mem_tracker import FSDPMemTracker
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -120,16 +117,9 @@ def test_a_step_holds_what_was_planned(num_micro_batches, reshard) -> None:
 
 def test_two_real_processes_hold_what_was_planned(tmp_path) -> None:
     """To the byte: weights, gradients, moments and averages of a run started by torchrun."""
-    with socket.socket() as free:
-        free.bind(("", 0))
-        port = free.getsockname()[1]
     script = Path(__file__).with_name("count_state.py")
-    launcher = ["-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={port}"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    subprocess.run(
-        [sys.executable, *launcher, script, tmp_path, *SMALL],
-        check=True, timeout=120, env=environment, capture_output=True,
-    )  # fmt: skip
+    done = torchrun(2, tmp_path, *SMALL, script=script)
+    assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "state.json").read_text())
     recipe = load_recipe("demo", SMALL)
     network = _network(recipe)
