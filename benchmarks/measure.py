@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from rawdiff.train.environment import describe_environment
+from rawdiff.saved.environment import describe_environment
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(os.environ.get("OUT") or Path(__file__).parent / "results")

@@ -15,10 +15,10 @@ import torch
 from measure import write_result
 from torch import Tensor
 
+from rawdiff.averages.posthoc import Profile, Source, combine, inner_products, solve
+from rawdiff.averages.snapshots import snapshots
 from rawdiff.recipe_file import load_recipe
-from rawdiff.train.averages import snapshots
-from rawdiff.train.folder import RunFolder
-from rawdiff.train.posthoc import Profile, Source, combine, inner_products, solve
+from rawdiff.saved.folder import RunFolder
 from rawdiff.train.start import train
 
 NUM_STEPS = 1000

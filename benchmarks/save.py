@@ -24,9 +24,9 @@ from rawdiff.parallel.apply import parallelize
 from rawdiff.parallel.processes import Processes, join_processes
 from rawdiff.precision import choose_device
 from rawdiff.recipe import CheckpointSettings, Recipe
-from rawdiff.train.folder import DESCRIPTION, RunFolder
-from rawdiff.train.publish import tensors_of
-from rawdiff.train.saving import Saver
+from rawdiff.saved.folder import DESCRIPTION, RunFolder
+from rawdiff.saved.publish import tensors_of
+from rawdiff.saved.saving import Saver
 from rawdiff.train.state import TrainState
 
 

@@ -26,11 +26,11 @@ from rawdiff.errors import UserError
 from rawdiff.evaluate import report as score_report
 from rawdiff.explain import explain
 from rawdiff.parallel.processes import speaks_for_all
+from rawdiff.saved.verify import verify
 from rawdiff.scale import Machines
 from rawdiff.study.start import plan_study, run_study
 from rawdiff.train.replay import Compared, Replay, replay
 from rawdiff.train.start import train
-from rawdiff.train.verify import verify
 from rawdiff.tune.search import parse_grid, tune
 from rawdiff.tune.table import outcome_table
 

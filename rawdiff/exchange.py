@@ -7,6 +7,12 @@ from pathlib import Path
 import torch
 
 from rawdiff.assemble import describe_info, make_network, make_patcher
+from rawdiff.averages.weights import (
+    available_weights,
+    read_weights,
+    require_fit,
+    write_weights,
+)
 from rawdiff.errors import UserError
 from rawdiff.files import require_new_folder, write_text
 from rawdiff.foreign import Format, Incoming, Outgoing, Tensors
@@ -14,14 +20,8 @@ from rawdiff.plugins import plugin_name
 from rawdiff.recipe import Recipe
 from rawdiff.recipe_file import parse_recipe, write_recipe
 from rawdiff.run import Say
-from rawdiff.train.environment import environment_json
-from rawdiff.train.folder import RunFolder
-from rawdiff.train.weights import (
-    available_weights,
-    read_weights,
-    require_fit,
-    write_weights,
-)
+from rawdiff.saved.environment import environment_json
+from rawdiff.saved.folder import RunFolder
 from rawdiff.tuned import choose
 
 

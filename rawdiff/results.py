@@ -22,8 +22,8 @@ from rawdiff.evaluate.choose import choose_evaluators
 from rawdiff.files import write_text
 from rawdiff.run import Progress, Say, TrainedModel, load_with
 from rawdiff.sampling import draw_all
+from rawdiff.saved.folder import RunFolder
 from rawdiff.scoring import Scoring
-from rawdiff.train.folder import RunFolder
 
 SETTINGS_FILE = "settings.json"
 

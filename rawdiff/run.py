@@ -17,6 +17,7 @@ from rawdiff.assemble import (
     make_patcher,
     materialize,
 )
+from rawdiff.averages.weights import read_weights, take_over, write_weights
 from rawdiff.conditions import (
     Conditions,
     Labels,
@@ -30,8 +31,7 @@ from rawdiff.precision import Device, choose_device
 from rawdiff.recipe import Recipe
 from rawdiff.recipe_file import write_recipe
 from rawdiff.sampling import Sampler, SampleSettings, draw_all
-from rawdiff.train.folder import DESCRIPTION, EXPORT_WEIGHTS, RunFolder
-from rawdiff.train.weights import read_weights, take_over, write_weights
+from rawdiff.saved.folder import DESCRIPTION, EXPORT_WEIGHTS, RunFolder
 from rawdiff.tuned import choose, tuned_recipe
 
 Say = Callable[[str], None]

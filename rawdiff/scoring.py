@@ -38,7 +38,7 @@ from rawdiff.evaluate.resample import at_size, resample
 from rawdiff.evaluate.store import Make, Store, digest
 from rawdiff.recipe import Recipe
 from rawdiff.run import Progress, Say, TrainedModel
-from rawdiff.train.folder import RunFolder
+from rawdiff.saved.folder import RunFolder
 from rawdiff.version import __version__
 
 NUM_COMPARED = 16  # real samples whose values tell whether files were exchanged

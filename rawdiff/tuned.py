@@ -19,8 +19,8 @@ from rawdiff.files import write_text
 from rawdiff.recipe import Recipe
 from rawdiff.recipe_file import apply_override, merge, parse_recipe, read_yaml
 from rawdiff.sampling import SampleSettings
+from rawdiff.saved.folder import RunFolder
 from rawdiff.settings import Settings
-from rawdiff.train.folder import RunFolder
 
 HEAD = "# Written by `rawdiff tune`. Delete this file to sample as recipe.yaml says.\n"
 

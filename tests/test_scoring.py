@@ -28,7 +28,7 @@ from rawdiff.evaluate.report import GENERATED, ORACLE, REFERENCE
 from rawdiff.plugins import load_plugin
 from rawdiff.recipe_file import load_recipe
 from rawdiff.sampling import Sampler
-from rawdiff.train.folder import RunFolder
+from rawdiff.saved.folder import RunFolder
 from rawdiff.train.start import train
 
 QUIET = {"say": lambda text: None}

@@ -20,7 +20,7 @@ from rawdiff.cli import main
 from rawdiff.errors import UserError
 from rawdiff.evaluate.report import Report
 from rawdiff.recipe_file import load_recipe
-from rawdiff.train.folder import RunFolder
+from rawdiff.saved.folder import RunFolder
 from rawdiff.train.start import train
 from rawdiff.tune import points
 from rawdiff.tune.search import default_grid, parse_grid, tune

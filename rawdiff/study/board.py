@@ -16,11 +16,11 @@ from rawdiff.data.dataset import Array
 from rawdiff.data.writer import Writer
 from rawdiff.evaluate.report import GENERATED, ORACLE
 from rawdiff.picture import MARGIN, draw_board, draw_samples, save_png
+from rawdiff.saved.folder import RunFolder
 from rawdiff.study.cells import Cell, short_names, shown
 from rawdiff.study.plan import Planned
 from rawdiff.study.stages import NUM_SHOWN, Result, is_previewed, is_sampled, preview_folder
 from rawdiff.study.table import Outcome, number, score_of
-from rawdiff.train.folder import RunFolder
 
 Tile = tuple[str, Image.Image | str]
 

@@ -20,9 +20,9 @@ from rawdiff.data.statistics import fixed
 from rawdiff.errors import UserError
 from rawdiff.evaluate.choose import choose_evaluators, require_score
 from rawdiff.plugins import plugins
+from rawdiff.saved import checkpoint
+from rawdiff.saved.folder import RunFolder
 from rawdiff.study.cells import Cell, GridKey
-from rawdiff.train import checkpoint
-from rawdiff.train.folder import RunFolder
 from rawdiff.train.same_run import FREE_KEYS, differences
 
 BUDGET_KEYS = ("train.num_steps", "train.batch_size", "seed", "data", "holdout")

@@ -11,9 +11,9 @@ from typing import Any, TypeAlias
 from rawdiff.errors import UserError
 from rawdiff.recipe_file import read_recipe
 from rawdiff.results import SETTINGS_FILE
+from rawdiff.saved import checkpoint
+from rawdiff.saved.folder import RunFolder
 from rawdiff.study.cells import Cell
-from rawdiff.train import checkpoint
-from rawdiff.train.folder import RunFolder
 from rawdiff.tuned import read_tuned
 
 Scores: TypeAlias = dict[str, dict[str, float]]

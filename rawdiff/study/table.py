@@ -13,9 +13,9 @@ from typing import Any
 
 from rawdiff.evaluate.report import GENERATED, ORACLE
 from rawdiff.files import write_text
+from rawdiff.saved.folder import RunFolder
 from rawdiff.study.cells import Cell, GridKey, shown
 from rawdiff.study.stages import FINISHED, NOT_BEGUN, Result
-from rawdiff.train.folder import RunFolder
 
 NOTHING = "–"
 

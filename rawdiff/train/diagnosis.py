@@ -15,7 +15,7 @@ from rawdiff.data.dataset import Batch
 from rawdiff.data.order import SampleOrder
 from rawdiff.files import write_text
 from rawdiff.parallel.apply import whole
-from rawdiff.train.folder import RunFolder
+from rawdiff.saved.folder import RunFolder
 from rawdiff.train.state import StepSums
 from rawdiff.train.step import Training
 

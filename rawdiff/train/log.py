@@ -22,8 +22,8 @@ from tensorboardX import SummaryWriter
 from rawdiff.errors import UserError
 from rawdiff.files import write_text
 from rawdiff.parallel.processes import ALONE, Processes
+from rawdiff.saved.folder import RunFolder
 from rawdiff.train.cost import Cost, peak_flops
-from rawdiff.train.folder import RunFolder
 from rawdiff.train.pace import Pace
 
 T = TypeVar("T")

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from rawdiff.averages.snapshots import save_snapshot
 from rawdiff.data.dataset import Batch
 from rawdiff.parallel.apply import mesh_shape
 from rawdiff.parallel.processes import Agreement, Processes
 from rawdiff.parallel.replicas import require_equal_replicas
-from rawdiff.train.averages import save_snapshot
+from rawdiff.saved.folder import RunFolder
+from rawdiff.saved.saving import Saver
 from rawdiff.train.diagnosis import diagnose
-from rawdiff.train.folder import RunFolder
 from rawdiff.train.log import Log
 from rawdiff.train.rollback import roll_back
-from rawdiff.train.saving import Saver
 from rawdiff.train.state import TrainState
 from rawdiff.train.step import Training
 from rawdiff.train.stopping import StopSignal, TimeLimit

@@ -13,7 +13,7 @@ from rawdiff.conditions import draw_conditions
 from rawdiff.errors import UserError
 from rawdiff.model.network import Network
 from rawdiff.sampling import Sampler, draw_all
-from rawdiff.train.folder import RunFolder
+from rawdiff.saved.folder import RunFolder
 from rawdiff.train.log import Log
 from rawdiff.train.step import Training
 

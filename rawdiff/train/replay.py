@@ -27,10 +27,10 @@ from rawdiff.parallel.processes import Processes, join_processes
 from rawdiff.precision import choose_device
 from rawdiff.recipe import Recipe
 from rawdiff.recipe_file import load_recipe
-from rawdiff.train import checkpoint
-from rawdiff.train.checkpoint import Checkpoint, named_tensors
+from rawdiff.saved import checkpoint
+from rawdiff.saved.checkpoint import Checkpoint, named_tensors
+from rawdiff.saved.folder import RunFolder
 from rawdiff.train.diagnosis import Diagnosis, diagnose, without_nan
-from rawdiff.train.folder import RunFolder
 from rawdiff.train.log import read_metrics
 from rawdiff.train.rollback import pass_trouble, read_rollbacks
 from rawdiff.train.same_run import require_same_run

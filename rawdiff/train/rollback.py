@@ -12,15 +12,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from rawdiff.averages.snapshots import drop_snapshots
 from rawdiff.errors import UserError
 from rawdiff.files import write_text
 from rawdiff.parallel.processes import Processes
-from rawdiff.train import checkpoint
-from rawdiff.train.averages import drop_snapshots
+from rawdiff.saved import checkpoint
+from rawdiff.saved.folder import RunFolder
+from rawdiff.saved.publish import delete
 from rawdiff.train.diagnosis import Diagnosis
-from rawdiff.train.folder import RunFolder
 from rawdiff.train.log import read_metrics
-from rawdiff.train.publish import delete
 from rawdiff.train.state import TrainState
 
 

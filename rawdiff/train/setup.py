@@ -7,16 +7,16 @@ from collections.abc import Callable
 import torch
 
 from rawdiff.assemble import Data, make_network, make_patcher, materialize
+from rawdiff.averages.weights import read_weights, take_over
 from rawdiff.data.statistics import Statistics
 from rawdiff.model.network import Network
 from rawdiff.parallel.apply import parallelize
 from rawdiff.parallel.processes import Processes
 from rawdiff.recipe import Recipe
-from rawdiff.train.folder import RunFolder
+from rawdiff.saved.folder import RunFolder
 from rawdiff.train.objective import Objective
 from rawdiff.train.state import TrainState
 from rawdiff.train.step import Training
-from rawdiff.train.weights import read_weights, take_over
 
 
 def set_up(

@@ -17,6 +17,7 @@ from rawdiff.assemble import (
     require_same_data,
     take_statistics,
 )
+from rawdiff.averages.snapshots import drop_snapshots
 from rawdiff.data.statistics import Statistics
 from rawdiff.errors import UserError
 from rawdiff.files import locked, write_text
@@ -26,18 +27,17 @@ from rawdiff.parallel.processes import Processes, join_processes
 from rawdiff.precision import choose_device
 from rawdiff.recipe import Recipe
 from rawdiff.recipe_file import write_recipe
-from rawdiff.train import checkpoint
-from rawdiff.train.averages import drop_snapshots
+from rawdiff.saved import checkpoint
+from rawdiff.saved.environment import environment_json
+from rawdiff.saved.folder import RunFolder
+from rawdiff.saved.saving import Saver
 from rawdiff.train.cost import measure_cost
-from rawdiff.train.environment import environment_json
-from rawdiff.train.folder import RunFolder
 from rawdiff.train.log import Log
 from rawdiff.train.loop import Loop
 from rawdiff.train.pace import Pace
 from rawdiff.train.preview import draw_picture
 from rawdiff.train.rollback import finish_rollback, pass_trouble, read_rollbacks
 from rawdiff.train.same_run import require_same_run
-from rawdiff.train.saving import Saver
 from rawdiff.train.setup import first_weights, set_up
 from rawdiff.train.step import Training
 from rawdiff.train.stopping import StoppedError, TimeLimit

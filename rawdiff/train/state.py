@@ -12,10 +12,10 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 
+from rawdiff.averages.ema import EMA
 from rawdiff.model.network import Network
 from rawdiff.parallel.apply import all_whole
 from rawdiff.recipe import Recipe, TrainSettings
-from rawdiff.train.ema import EMA
 from rawdiff.train.guard import Guard
 from rawdiff.train.schedule import learning_rate
 

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import TextIO
 
 from rawdiff.parallel.processes import PeerFailedError, Processes, lost_contact
-from rawdiff.train.folder import RunFolder
+from rawdiff.saved.folder import RunFolder
 
 
 @dataclass(frozen=True)

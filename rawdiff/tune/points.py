@@ -15,6 +15,7 @@ from PIL import Image
 
 from rawdiff import picture
 from rawdiff.assemble import open_data
+from rawdiff.averages.snapshots import snapshots
 from rawdiff.conditions import draw_conditions
 from rawdiff.errors import UserError
 from rawdiff.evaluate.report import GENERATED, ORACLE
@@ -23,9 +24,8 @@ from rawdiff.recipe_file import parse_recipe
 from rawdiff.results import score_model
 from rawdiff.run import Progress, Say, TrainedModel, load_with
 from rawdiff.sampling import SampleSettings, draw_all
-from rawdiff.train import checkpoint
-from rawdiff.train.averages import snapshots
-from rawdiff.train.folder import EXPORT_WEIGHTS, RunFolder
+from rawdiff.saved import checkpoint
+from rawdiff.saved.folder import EXPORT_WEIGHTS, RunFolder
 from rawdiff.tuned import explicit
 from rawdiff.version import __version__
 

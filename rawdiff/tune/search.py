@@ -11,6 +11,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from rawdiff.averages.snapshots import snapshots
 from rawdiff.errors import UserError
 from rawdiff.evaluate.choose import choose_evaluators, require_score
 from rawdiff.evaluate.evaluator import FeatureEvaluator
@@ -19,9 +20,8 @@ from rawdiff.recipe import Recipe
 from rawdiff.recipe_file import apply_override, parse_recipe, read_grid_argument
 from rawdiff.run import Progress, Say
 from rawdiff.sampling import SampleSettings
-from rawdiff.train import checkpoint
-from rawdiff.train.averages import snapshots
-from rawdiff.train.folder import RunFolder
+from rawdiff.saved import checkpoint
+from rawdiff.saved.folder import RunFolder
 from rawdiff.tune.points import Point, Tuning
 from rawdiff.tune.table import Outcome, shown, write_outcome
 from rawdiff.tuned import Tuned, write_tuned

@@ -7,13 +7,13 @@ from runs import metrics, small_recipe, write_arrays
 
 import rawdiff
 from rawdiff import philox
+from rawdiff.averages.ema import EMA
 from rawdiff.grid import Axis, PatchGrid
 from rawdiff.model.initialize import initialize
 from rawdiff.model.network import Interface
 from rawdiff.model.transformer import Transformer, TransformerSettings
 from rawdiff.recipe import EMASettings, GuardSettings
 from rawdiff.recipe_file import load_recipe
-from rawdiff.train.ema import EMA
 from rawdiff.train.guard import Guard
 from rawdiff.train.start import train
 from rawdiff.train.state import take_step

@@ -29,7 +29,7 @@ from rawdiff.errors import UserError
 from rawdiff.evaluate.evaluator import Basis
 from rawdiff.evaluate.report import GENERATED, ORACLE, REFERENCE
 from rawdiff.recipe_file import load_recipe
-from rawdiff.train.folder import RunFolder
+from rawdiff.saved.folder import RunFolder
 from rawdiff.train.start import train
 
 if find_spec("torch_fidelity") is None:

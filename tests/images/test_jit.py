@@ -25,7 +25,7 @@ from rawdiff.exchange import export_model, import_model
 from rawdiff.model.settings import SIZES
 from rawdiff.recipe_file import built_in_recipes, load_recipe, parse_recipe, read_yaml
 from rawdiff.run import load
-from rawdiff.train.folder import RunFolder
+from rawdiff.saved.folder import RunFolder
 from rawdiff.train.start import train
 from rawdiff.tuned import Tuned, write_tuned
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from rawdiff.averages.ema import EMA, beta, power_exponent
 from rawdiff.recipe import EMASettings, TrainSettings
-from rawdiff.train.ema import EMA, beta, power_exponent
 from rawdiff.train.schedule import learning_rate
 
 TAKEN = torch.tensor(True)

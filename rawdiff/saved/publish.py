@@ -22,8 +22,8 @@ import torch
 from rawdiff.files import write_text
 from rawdiff.parallel.processes import Processes
 from rawdiff.recipe import CheckpointSettings
-from rawdiff.train.checkpoint import MANIFEST, PREFIX, REPLACED, Checkpoint, checkpoints, sha256
-from rawdiff.train.folder import DESCRIPTION, RunFolder
+from rawdiff.saved.checkpoint import MANIFEST, PREFIX, REPLACED, Checkpoint, checkpoints, sha256
+from rawdiff.saved.folder import DESCRIPTION, RunFolder
 
 State = dict[str, Any]
 

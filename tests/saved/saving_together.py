@@ -19,9 +19,9 @@ from torch.distributed.tensor import Shard, distribute_tensor
 from rawdiff.errors import UserError
 from rawdiff.parallel.processes import Processes, join_processes
 from rawdiff.recipe import CheckpointSettings
-from rawdiff.train import saving
-from rawdiff.train.folder import DESCRIPTION, RunFolder
-from rawdiff.train.saving import Saver
+from rawdiff.saved import saving
+from rawdiff.saved.folder import DESCRIPTION, RunFolder
+from rawdiff.saved.saving import Saver
 
 said: list[str] = []
 folder = RunFolder(Path(sys.argv[1]))

@@ -6,8 +6,8 @@ import pytest
 
 from rawdiff.parallel.processes import ALONE
 from rawdiff.recipe import CheckpointSettings
-from rawdiff.train import interval
-from rawdiff.train.interval import Interval, seconds_between
+from rawdiff.saved import interval
+from rawdiff.saved.interval import Interval, seconds_between
 
 
 @pytest.mark.parametrize(("stall", "mean_hours"), [(1.0, 24.0), (0.1, 6.0), (20.0, 24.0)])

@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rawdiff.averages.ema import power_exponent
+from rawdiff.averages.snapshots import Snapshot, snapshots
 from rawdiff.data.dataset import Array
 from rawdiff.errors import UserError
 from rawdiff.recipe import EMASettings
-from rawdiff.train import checkpoint
-from rawdiff.train.averages import Snapshot, snapshots
-from rawdiff.train.ema import power_exponent
-from rawdiff.train.folder import RunFolder
+from rawdiff.saved import checkpoint
+from rawdiff.saved.folder import RunFolder
 
 ROUGH = 0.05  # relative error of a profile; that of the weights is then about 1e-3 (docs/log.md)
 

@@ -11,14 +11,14 @@ from runs import metrics, rawdiff, signal_at_step, small_recipe, start, write_ar
 from safetensors import safe_open
 
 import rawdiff as package
+from rawdiff.averages.ema import beta
+from rawdiff.averages.posthoc import Profile, inner_products, solve
+from rawdiff.averages.weights import read_weights
 from rawdiff.cli import main
 from rawdiff.recipe import EMASettings
 from rawdiff.recipe_file import load_recipe
-from rawdiff.train.ema import beta
-from rawdiff.train.folder import RunFolder
-from rawdiff.train.posthoc import Profile, inner_products, solve
+from rawdiff.saved.folder import RunFolder
 from rawdiff.train.start import train
-from rawdiff.train.weights import read_weights
 
 TRACKED = (0.05, 0.1)
 NUM_STEPS = 200

@@ -9,8 +9,8 @@ from typing import Any
 from torch.distributed.checkpoint import filesystem
 
 from rawdiff.cli import main
-from rawdiff.train import publish
-from rawdiff.train.saving import Saver
+from rawdiff.saved import publish
+from rawdiff.saved.saving import Saver
 
 saving = 0  # the step
 

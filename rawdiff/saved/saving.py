@@ -24,11 +24,11 @@ from rawdiff.errors import UserError
 from rawdiff.parallel.apply import local
 from rawdiff.parallel.processes import FailedTogetherError, Processes
 from rawdiff.recipe import CheckpointSettings
-from rawdiff.train.checkpoint import checkpoints
-from rawdiff.train.folder import RunFolder
-from rawdiff.train.interval import Interval
-from rawdiff.train.publish import State, clear_leftovers, commit, make_partial, tensors_of
-from rawdiff.train.writer import WriterProcess
+from rawdiff.saved.checkpoint import checkpoints
+from rawdiff.saved.folder import RunFolder
+from rawdiff.saved.interval import Interval
+from rawdiff.saved.publish import State, clear_leftovers, commit, make_partial, tensors_of
+from rawdiff.saved.writer import WriterProcess
 
 Say = Callable[[str], None]
 

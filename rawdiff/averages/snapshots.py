@@ -16,14 +16,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from rawdiff.averages.ema import EMA
 from rawdiff.errors import UserError
 from rawdiff.files import atomic
 from rawdiff.parallel.apply import whole
 from rawdiff.parallel.processes import ALONE, Processes
 from rawdiff.recipe import EMASettings
-from rawdiff.train import checkpoint
-from rawdiff.train.ema import EMA
-from rawdiff.train.folder import RunFolder
+from rawdiff.saved import checkpoint
+from rawdiff.saved.folder import RunFolder
 
 PREFIX, SUFFIX = "step-", ".safetensors"
 

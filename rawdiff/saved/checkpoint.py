@@ -21,8 +21,8 @@ import torch
 from torch.distributed.checkpoint.state_dict_loader import load as dcp_load
 
 from rawdiff.errors import UserError
-from rawdiff.train.folder import RunFolder
-from rawdiff.train.safe_reader import SafeReader
+from rawdiff.saved.folder import RunFolder
+from rawdiff.saved.safe_reader import SafeReader
 
 MANIFEST = "manifest.json"
 PREFIX = "step-"

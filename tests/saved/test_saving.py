@@ -20,9 +20,9 @@ from rawdiff.cli import main
 from rawdiff.errors import UserError
 from rawdiff.parallel.processes import ALONE
 from rawdiff.recipe import CheckpointSettings
-from rawdiff.train.checkpoint import Checkpoint, checkpoints, find_checkpoint, load
-from rawdiff.train.folder import DESCRIPTION, RunFolder
-from rawdiff.train.saving import Saver
+from rawdiff.saved.checkpoint import Checkpoint, checkpoints, find_checkpoint, load
+from rawdiff.saved.folder import DESCRIPTION, RunFolder
+from rawdiff.saved.saving import Saver
 
 MODES = ("thread", "sync")
 SHARD = "__0_0.distcp"

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rawdiff.errors import UserError
-from rawdiff.train.checkpoint import checkpoints
-from rawdiff.train.folder import RunFolder
+from rawdiff.saved.checkpoint import checkpoints
+from rawdiff.saved.folder import RunFolder
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from rawdiff.averages import posthoc
+from rawdiff.averages.snapshots import snapshots
 from rawdiff.errors import UserError
 from rawdiff.recipe import Recipe, power_width
-from rawdiff.train import checkpoint, posthoc
-from rawdiff.train.averages import snapshots
-from rawdiff.train.folder import EXPORT_WEIGHTS, RunFolder
+from rawdiff.saved import checkpoint
+from rawdiff.saved.folder import EXPORT_WEIGHTS, RunFolder
 
 
 def _default_weights(folder: RunFolder) -> str:
