@@ -27,7 +27,8 @@ from rawdiff.train.state import StepSums, TrainState
 LIMIT = 0.05  # of a step, for every part but forward and backward
 
 
-def recipe(folder: Path, device: str) -> Recipe:
+def recipe(folder: Path, device: str, **train: Any) -> Recipe:
+    """With its data in a folder; `train` are further settings of that name."""
     images = np.random.default_rng(0).integers(0, 256, (512, 3, 64, 64), dtype=np.uint8)
     np.save(folder / "x.npy", images)
     np.save(folder / "labels.npy", np.arange(512) % 10)
@@ -55,6 +56,7 @@ def recipe(folder: Path, device: str) -> Recipe:
                 "precision": "float32",
                 "device": device,
                 "ema": [{"decay": 0.9999}, {"power": 0.1}],
+                **train,
             },
         }
     )

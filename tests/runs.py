@@ -20,6 +20,8 @@ from torch.distributed.checkpoint.state_dict_loader import load as dcp_load
 
 from rawdiff.recipe_file import merge
 
+TIMING = {"samples_per_second", "model_flops", "data_share", "slowest_process", "seconds_left"}
+
 SMALL_MODEL = {
     "width": 32,
     "depth": 2,
@@ -59,6 +61,16 @@ def small_recipe(folder: Path, data: Path, patch_size: list[int], **changes: Any
     path = folder / "recipe.yaml"
     path.write_text(yaml.safe_dump(merge(recipe, changes)))
     return path
+
+
+def random_recipe(folder: Path, **changes: Any) -> Path:
+    """An epoch of 50 samples, batches of 8 in micro-batches of 2: all kinds of randomness on."""
+    random = np.random.default_rng(0)
+    x = random.normal(size=(50, 2, 6, 6)).astype(np.float32)
+    x[random.random(x.shape) < 0.05] = np.nan
+    data = write_arrays(folder, x=x, labels=random.integers(0, 3, 50))
+    defaults = {"model": {"depth": 4, "dropout": 0.2}, "train": {"micro_batch_size": 2}}
+    return small_recipe(folder, data, [2, 2], **merge(defaults, changes))
 
 
 def rawdiff(
@@ -119,3 +131,21 @@ def checkpoint_tensors(run: Path, step: int) -> dict[str, Tensor]:
         warnings.simplefilter("ignore")
         dcp_load(dict(tensors), checkpoint_id=path, no_dist=True)
     return tensors
+
+
+def differences(a: Path, b: Path, step: int) -> list[str]:
+    """Where two runs differ, to the last bit: names in their checkpoints of a step, and `log`.
+
+    What the clock says may differ. Both logs must have every step once.
+    """
+    first, second = checkpoint_tensors(a, step), checkpoint_tensors(b, step)
+    assert first.keys() == second.keys()
+    kinds = {name.split(".")[0] for name in first}
+    assert {"model", "optimizer", "ema", "window", "guard", "step"} <= kinds
+    different = [name for name in first if not torch.equal(first[name], second[name])]
+    logs = [
+        [{k: v for k, v in line.items() if k not in TIMING} for line in metrics(run)]
+        for run in (a, b)
+    ]
+    whole = [line["step"] for line in logs[0]] == list(range(1, step + 1))
+    return different if whole and logs[0] == logs[1] else [*different, "log"]

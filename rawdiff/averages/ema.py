@@ -38,11 +38,22 @@ class EMA:
 
     @torch.no_grad()
     def update(self, network: nn.Module, samples: int, batch_size: int, taken: Tensor) -> None:
-        """Take the weights in; not one bit changes after a step that was not `taken` (bool []).
-
-        That is a choice between two values, as a share of 0 would turn infinite ones into NaN.
-        """
+        """Take the weights in; not one bit changes after a step that was not `taken` (bool [])."""
         share = 1 - beta(self.settings, samples, batch_size)
+        on_cpu = taken.device.type == "cpu"
+        if on_cpu and not taken:  # where nothing is under way, asking costs nothing
+            return
         for average, parameter in zip(self.weights.values(), network.parameters(), strict=True):
             old, weight = local(average), local(parameter.detach())
-            torch.where(taken, torch.lerp(old, weight, share), old, out=old)
+            if on_cpu:
+                old.lerp_(weight, share)
+            else:
+                lerp_if(taken, old, weight, share)
+
+
+def lerp_if(taken: Tensor, old: Tensor, weight: Tensor, share: float) -> None:
+    """As `old.lerp_(weight, share)` if `taken` (bool [], on the device), and nobody waits for it.
+
+    That is a choice between two values, as a share of 0 would turn infinite ones into NaN.
+    """
+    torch.where(taken, torch.lerp(old, weight, share), old, out=old)

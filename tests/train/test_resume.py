@@ -9,54 +9,21 @@ import torch
 from PIL import Image
 from runs import (
     checkpoint_tensors,
+    differences,
     metrics,
+    random_recipe,
     rawdiff,
     signal_at_step,
-    small_recipe,
     start,
-    write_arrays,
 )
 
 from rawdiff.train.stopping import STOPPED
-
-TIMING = {"samples_per_second", "model_flops", "data_share", "seconds_left"}
-
-
-def _recipe(folder: Path, **changes) -> Path:
-    """An epoch of 50 samples, batches of 8 in micro-batches of 2: all kinds of randomness on."""
-    random = np.random.default_rng(0)
-    x = random.normal(size=(50, 2, 6, 6)).astype(np.float32)
-    x[random.random(x.shape) < 0.05] = np.nan
-    data = write_arrays(folder, x=x, labels=random.integers(0, 3, 50))
-    return small_recipe(
-        folder,
-        data,
-        [2, 2],
-        model={"depth": 4, "dropout": 0.2},
-        train={"micro_batch_size": 2},
-        **changes,
-    )
-
-
-def _same(a: Path, b: Path, step: int) -> None:
-    first, second = checkpoint_tensors(a, step), checkpoint_tensors(b, step)
-    assert first.keys() == second.keys()
-    kinds = {name.split(".")[0] for name in first}
-    assert {"model", "optimizer", "ema", "window", "step"} <= kinds
-    different = [name for name in first if not torch.equal(first[name], second[name])]
-    assert not different
-
-    def lines(run: Path) -> list[dict[str, float]]:
-        return [{k: v for k, v in line.items() if k not in TIMING} for line in metrics(run)]
-
-    assert lines(a) == lines(b)
-    assert [line["step"] for line in lines(a)] == list(range(1, step + 1))
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("uninterrupted")
-    recipe, whole = _recipe(folder), folder / "whole"
+    recipe, whole = random_recipe(folder), folder / "whole"
     done = rawdiff("train", recipe, f"run_dir={whole}")
     assert done.returncode == 0, done.stdout + done.stderr
     return recipe, whole
@@ -72,7 +39,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(uninterrupted, tmp_path, ki
     assert not (run / "checkpoints" / "step-00000040").exists()
     done = rawdiff("train", recipe, f"run_dir={run}")
     assert done.returncode == 0, done.stdout + done.stderr
-    _same(run, whole, 40)
+    assert differences(run, whole, 40) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -88,7 +55,7 @@ def test_a_signal_stops_cleanly_with_a_checkpoint(uninterrupted, tmp_path, numbe
     assert (run / "checkpoints" / f"step-{stopped_at:08d}").is_dir()
     done = rawdiff("train", recipe, f"run_dir={run}")
     assert f"after step {stopped_at}" in done.stdout
-    _same(run, whole, 40)
+    assert differences(run, whole, 40) == []
 
 
 def test_a_run_that_is_made_longer_equals_a_long_one(uninterrupted, tmp_path) -> None:
@@ -97,7 +64,7 @@ def test_a_run_that_is_made_longer_equals_a_long_one(uninterrupted, tmp_path) ->
     for num_steps in (17, 40):
         done = rawdiff("train", recipe, f"run_dir={run}", f"train.num_steps={num_steps}")
         assert done.returncode == 0, done.stderr
-    _same(run, whole, 40)
+    assert differences(run, whole, 40) == []
     again = rawdiff("train", recipe, f"run_dir={run}")
     assert "is finished" in again.stdout
 

@@ -1,10 +1,12 @@
 """Learning rate and averages are functions of the samples seen."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
 
-from rawdiff.averages.ema import EMA, beta, power_exponent
+from rawdiff.averages.ema import EMA, beta, lerp_if, power_exponent
 from rawdiff.recipe import EMASettings, TrainSettings
 from rawdiff.train.schedule import learning_rate
 
@@ -66,3 +68,12 @@ def test_a_power_average_weighs_step_t_by_t_to_the_gamma() -> None:
 
 def test_the_first_step_of_a_power_average_forgets_the_first_weights() -> None:
     assert beta(EMASettings(power=0.05), samples=32, batch_size=32) == 0
+
+
+@pytest.mark.parametrize("taken", [True, False])
+def test_a_choice_on_the_device_takes_the_weights_in_or_changes_not_one_bit(taken) -> None:
+    old = torch.tensor([0.3, -0.0, math.inf, -1.7])  # a share of 0 would change two of them
+    weight = torch.tensor([1.1, 2.0, -math.inf, 0.4])
+    expected = old.lerp(weight, 0.1) if taken else old.clone()
+    lerp_if(torch.tensor(taken), old, weight, 0.1)
+    assert torch.equal(old.view(torch.int32), expected.view(torch.int32))
