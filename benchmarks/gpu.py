@@ -19,6 +19,7 @@ STEPS = {
     "GPU tests": ["-m", "pytest", "-q", "-o", "addopts=", "tests/gpu"],
     "train step": ["benchmarks/train_step.py", "--device", "cuda"],
     "overhead": ["benchmarks/overhead.py", "--device", "cuda", "--steps", "50"],
+    "save": ["benchmarks/save.py", "--device", "cuda"],
 }
 LIMIT_SECONDS = 240
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from runs import metrics, small_recipe, write_arrays
+from runs import checkpoint_tensors, metrics, small_recipe, write_arrays
 
 import rawdiff
 from rawdiff import philox
@@ -92,3 +92,23 @@ def test_a_run_learns_and_goes_on_in_bfloat16(tmp_path) -> None:
     assert np.mean(losses[-20:]) < 0.6 * np.mean(losses[:3])
     samples = rawdiff.load(run.path).sample(4)
     assert samples.isnan().sum() == 4 * 16
+
+
+def test_what_is_saved_beside_the_steps_is_the_state_of_its_step(tmp_path) -> None:
+    x = np.random.default_rng(0).normal(size=(64, 1, 16, 16)).astype(np.float32)
+    recipe = small_recipe(
+        tmp_path,
+        write_arrays(tmp_path, x=x),
+        [4, 4],
+        train={"device": "cuda", "num_steps": 12},
+        checkpoint={"every_steps": 3, "keep_last": 9},
+    )
+    saved = {}
+    for mode in ("sync", "thread"):
+        keys = [f"checkpoint.mode={mode}", f"run_dir={tmp_path / mode}"]
+        train(load_recipe(recipe, keys), say=lambda text: None)
+        saved[mode] = checkpoint_tensors(tmp_path / mode, 6)
+    for name in ("model.last_layer.linear.weight", "step"):
+        assert torch.allclose(saved["thread"][name], saved["sync"][name], rtol=1e-4, atol=1e-6)
+    later = checkpoint_tensors(tmp_path / "thread", 9)["model.last_layer.linear.weight"]
+    assert not torch.allclose(later, saved["thread"]["model.last_layer.linear.weight"], rtol=1e-3)
