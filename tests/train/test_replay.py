@@ -81,7 +81,7 @@ def test_the_first_step_that_a_machine_miscalculated_is_named(tmp_path, monkeypa
 
 def test_a_machine_that_does_not_repeat_itself_is_suspected(tmp_path, monkeypatch) -> None:
     run = trained(tmp_path)
-    monkeypatch.setattr(Objective, "errors", poisoned(lambda i: 1 + 1e-6 * torch.rand(len(i)), []))
+    monkeypatch.setattr(Objective, "errors", poisoned(lambda i: 1 + 1e-3 * torch.rand(len(i)), []))
     found = replay(run, 6)
     assert "last_layer.linear.weight" in found.unrepeatable
     assert "Computed twice in a row" in found.verdict()
