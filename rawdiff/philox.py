@@ -37,21 +37,16 @@ class Stream(IntEnum):
     DROPOUT = 1 << 16  # + number of the dropout layer
 
 
-def _low_high(product: Tensor) -> tuple[Tensor, Tensor]:
-    """Halves of a 64-bit product held in int64; the sign bit is an ordinary bit."""
-    return product & MASK, (product >> 32) & MASK
-
-
 def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int]) -> list[Tensor]:
     """Philox4x32-10: four words of 32 bits in int64 tensors that broadcast, to four more."""
     c0, c1, c2, c3 = counter
     k0, k1 = key
     for _ in range(NUM_ROUNDS):
-        low0, high0 = _low_high(c0 * MULTIPLIERS[0])
-        low1, high1 = _low_high(c2 * MULTIPLIERS[1])
-        c0, c1, c2, c3 = high1 ^ c1 ^ k0, low1, high0 ^ c3 ^ k1, low0
+        product0, product1 = c0 * MULTIPLIERS[0], c2 * MULTIPLIERS[1]  # all 64 bits, sign or not
+        c0, c2 = ((product1 >> 32) ^ c1 ^ k0) & MASK, ((product0 >> 32) ^ c3 ^ k1) & MASK
+        c1, c3 = product1, product0  # of which only the low words count
         k0, k1 = (k0 + WEYL[0]) & MASK, (k1 + WEYL[1]) & MASK
-    return [c0, c1, c2, c3]
+    return [c0, c1 & MASK, c2, c3 & MASK]
 
 
 def random_bits(seed: int, stream: int | Tensor, index: Tensor, num_elements: int) -> Tensor:

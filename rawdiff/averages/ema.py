@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -10,6 +12,7 @@ from rawdiff.parallel.apply import local
 from rawdiff.recipe import EMASettings
 
 
+@cache
 def power_exponent(width: float) -> float:
     """gamma such that the profile of weights t^gamma has this width relative to the run.
 
