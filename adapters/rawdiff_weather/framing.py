@@ -1,0 +1,109 @@
+"""What the network is asked: from states of the atmosphere to x and context, and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from rawdiff_weather import forcings as sun
+from rawdiff_weather.axes import Floats
+from rawdiff_weather.baselines import Climatology
+from rawdiff_weather.times import TimeAxis
+
+Fields: TypeAlias = npt.NDArray[np.float32]
+Target = Literal["state", "tendency"]
+Forcing = Literal["season", "time_of_day", "position", "insolation", "daily_insolation"]
+
+CHANNELS: dict[Forcing, tuple[str, ...]] = {
+    "season": (),  # the same everywhere: scalars
+    "time_of_day": ("sine of the day", "cosine of the day"),
+    "position": ("x on the sphere", "y on the sphere", "z on the sphere"),
+    "insolation": ("insolation",),
+    "daily_insolation": ("daily insolation",),
+}
+SEASON = ("sine of the year", "cosine of the year")
+
+
+@dataclass(frozen=True, eq=False)
+class Framing:
+    """Of one data set. States are [T, C, H, W]; `past` [B, K, C, H, W], the newest first.
+
+    With a climatology, states are taken as anomalies from it wherever the network sees them.
+    """
+
+    latitude: Floats
+    longitude: Floats
+    num_past: int
+    target: Target
+    forcings: tuple[Forcing, ...]
+    static: Fields
+    climatology: Climatology | None
+
+    def anomalies(self, states: Fields, times: TimeAxis) -> Fields:
+        """States less their climatology; the states themselves without one."""
+        return states if self.climatology is None else states - self._normal(times)
+
+    def states(self, anomalies: Fields, times: TimeAxis) -> Fields:
+        """Inverse of `anomalies`."""
+        return anomalies if self.climatology is None else anomalies + self._normal(times)
+
+    def _normal(self, times: TimeAxis) -> Fields:
+        assert self.climatology is not None
+        return torch.stack([self.climatology.at(time) for time in times.datetime64]).numpy()
+
+    def x(self, anomalies: Fields, past: Fields) -> Fields:
+        """What is predicted of anomalies [B, C, H, W] at the valid times."""
+        return anomalies - past[:, 0] if self.target == "tendency" else anomalies
+
+    def prediction(self, x: Fields, past: Fields) -> Fields:
+        """Inverse of `x`."""
+        return x + past[:, 0] if self.target == "tendency" else x
+
+    @property
+    def scalar_names(self) -> tuple[str, ...]:
+        return SEASON if "season" in self.forcings else ()
+
+    def scalars(self, valid: TimeAxis) -> Fields | None:
+        """[B, S] of the valid times [B], or None."""
+        if not self.scalar_names:
+            return None
+        return sun.season(_of_the_year(valid)).astype(np.float32)
+
+    def num_context_channels(self, num_channels: int) -> int:
+        own = sum(len(CHANNELS[name]) for name in self.forcings)
+        return self.num_past * num_channels + len(self.static) + own
+
+    def context(self, past: Fields, valid: TimeAxis) -> Fields | None:
+        """[B, C', H, W]: past anomalies, the newest first, static fields, forcings; or None."""
+        parts: list[npt.NDArray[Any]] = [
+            past.reshape(len(valid), -1, len(self.latitude), len(self.longitude))
+        ]
+        parts.append(np.broadcast_to(self.static, (len(valid), *self.static.shape)))
+        parts += [self._forcing(name, valid) for name in self.forcings if CHANNELS[name]]
+        context = np.concatenate(parts, axis=1, dtype=np.float32)
+        return context if context.shape[1] else None
+
+    def _forcing(self, name: Forcing, valid: TimeAxis) -> npt.NDArray[np.float64]:
+        year, day = _of_the_year(valid), _of_the_day(valid)
+        if name == "time_of_day":
+            return sun.time_of_day(day, self.latitude, self.longitude)
+        if name == "insolation":
+            return sun.insolation(year, day, self.latitude, self.longitude)[:, None]
+        if name == "daily_insolation":
+            rows = sun.daily_insolation(year, self.latitude)[:, None, :, None]
+            return np.broadcast_to(rows, (*rows.shape[:3], len(self.longitude)))
+        place = sun.position(self.latitude, self.longitude)
+        return np.broadcast_to(place, (len(valid), *place.shape))
+
+
+def _of_the_year(times: TimeAxis) -> npt.NDArray[np.float64]:
+    parts = times.parts
+    return (parts.day_of_year - 1 + _of_the_day(times)) / parts.days_in_year
+
+
+def _of_the_day(times: TimeAxis) -> npt.NDArray[np.float64]:
+    return times.parts.second_of_day / 86400
