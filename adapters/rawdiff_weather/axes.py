@@ -92,8 +92,8 @@ def decode_times(coordinate: xr.Variable, where: str) -> tuple[Ints, str]:
         return seconds.astype(np.int64), calendar
     except (ValueError, TypeError, OverflowError, AttributeError, IndexError) as error:
         raise UserError(
-            f"{where} has times that cannot be decoded: units `{units}`, calendar "
-            f"`{coordinate.attrs.get('calendar', 'standard')}` ({error}). Write them as CF has them."
+            f"{where} has times that cannot be decoded ({error}): units `{units}`, calendar "
+            f"`{coordinate.attrs.get('calendar', 'standard')}`. Write them as CF has them."
         ) from error
 
 

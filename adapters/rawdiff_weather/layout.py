@@ -241,7 +241,8 @@ def _degrees(dim: _Dim, name: str, path: str) -> Floats:
 
 def _no_field(variable: xr.Variable, dims: Mapping[str, _Dim], used: set[str | None]) -> str:
     """Why a variable is no field on the grid and times that are used; empty if it is one."""
-    missing = [d for d in used if d in dims and dims[d].role != "time" and d not in variable.dims]
+    known = {dim for dim in used if dim is not None}
+    missing = sorted(d for d in known - set(variable.dims) if dims[d].role != "time")
     if missing:
         return f"has no dim `{missing[0]}`"
     if variable.dtype.kind not in "biuf" or variable.dtype.itemsize > 8:

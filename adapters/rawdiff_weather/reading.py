@@ -202,6 +202,6 @@ def _unreadable(task: Task, error: Exception) -> UserError:
 
 def _in_range(indices: Sequence[int] | Ints, number: int, what: str) -> Ints:
     found = np.asarray(indices, dtype=np.int64).reshape(-1)
-    if len(found) and not (0 <= found.min() and found.max() < number):
+    if len(found) and (found.min() < 0 or found.max() >= number):
         raise IndexError(f"{what} {found.min()} to {found.max()} of {number}")
     return found
