@@ -68,8 +68,8 @@ class Packing:
 
 
 def _number(attribute: Any) -> Any:
-    """A NumPy scalar that keeps its dtype, on which the rounding of xarray hangs."""
-    return None if attribute is None else np.ravel(np.asarray(attribute))[0]
+    """As it is, because the rounding depends on its type: a float rounds as its array does."""
+    return attribute if attribute is None or np.ndim(attribute) == 0 else np.ravel(attribute).item()
 
 
 def _missing(values: npt.NDArray[Any], stored: np.dtype[Any]) -> tuple[Any, ...]:

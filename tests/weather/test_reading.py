@@ -264,12 +264,27 @@ def test_a_chunk_that_is_cut_off_is_named(tmp_path: Path, layout: str) -> None:
         reader.read(range(10))
 
 
-@pytest.mark.parametrize("layout", ["copernicus", "climate_model"])
-def test_a_file_that_is_cut_off_is_named(tmp_path: Path, layout: str) -> None:
-    path = Path(stores.LAYOUTS[layout](stores.known(), tmp_path))
-    path.write_bytes(path.read_bytes()[:-2000])
-    with pytest.raises(UserError, match="cannot be opened|cannot be read"):
-        open_reader(str(path)).read(range(10))
+FORMATS: tuple[Any, ...] = ("NETCDF4", "NETCDF3_CLASSIC", "NETCDF3_64BIT", "NETCDF3_64BIT_DATA")
+
+
+@pytest.mark.parametrize("unlimited", ["", "time"])
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_netcdf_file_that_is_cut_off_anywhere_is_named(
+    tmp_path: Path, form: Any, unlimited: str
+) -> None:
+    """The library itself reads zeros there, in the classic formats."""
+    path = tmp_path / "cut.nc"
+    dataset = stores.known(3)
+    dataset["flag"] = dataset.msl.isel(longitude=slice(3)).fillna(1).astype("i2")  # is padded
+    along = [unlimited] if unlimited else []
+    dataset.to_netcdf(path, engine="netcdf4", format=form, unlimited_dims=along)
+    whole = path.read_bytes()
+    np.testing.assert_array_equal(open_reader(str(path)).read([2]), stores.fields(dataset)[2:])
+    for length in (len(whole) - 8, len(whole) - 1000, len(whole) // 2, 200, 6):
+        cut_off = tmp_path / f"{length}.nc"
+        cut_off.write_bytes(whole[:length])
+        with pytest.raises(UserError, match=r"cut off|cannot be (opened|read)"):
+            open_reader(str(cut_off)).read([0, 1, 2])
 
 
 def test_a_chunk_that_was_never_written_is_missing(tmp_path: Path) -> None:
