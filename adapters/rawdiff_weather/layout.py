@@ -196,6 +196,8 @@ def _find_time(
     )
     if counts:
         dim = counts.most_common(1)[0][0]
+        if not dataset.sizes[dim]:
+            raise UserError(f"{path} has no times: its dim `{dim}` is empty. Leave it out.")
         seconds, calendar = decode_times(dims[dim].coordinate, path)
         return _Time(dim, _rising(TimeAxis(seconds, calendar), path))
     numbers = {str(n): v for n, v in dataset.variables.items() if v.ndim == 0}
@@ -207,8 +209,6 @@ def _find_time(
 
 def _rising(times: TimeAxis, path: str) -> TimeAxis:
     """UserError if the times are not sorted, or one is there twice."""
-    if not len(times):
-        raise UserError(f"{path} has no times: its dim of time is empty. Leave it out.")
     wrong = np.flatnonzero(np.diff(times.seconds) <= 0)
     if len(wrong):
         i = int(wrong[0])
