@@ -241,8 +241,8 @@ def _degrees(dim: _Dim, name: str, path: str) -> Floats:
 
 def _no_field(variable: xr.Variable, dims: Mapping[str, _Dim], used: set[str | None]) -> str:
     """Why a variable is no field on the grid and times that are used; empty if it is one."""
-    known = {dim for dim in used if dim is not None}
-    missing = sorted(d for d in known - set(variable.dims) if dims[d].role != "time")
+    missing = sorted(dim for dim in used if dim and dim not in variable.dims)
+    missing = [dim for dim in missing if dims[dim].role != "time"]
     if missing:
         return f"has no dim `{missing[0]}`"
     if variable.dtype.kind not in "biuf" or variable.dtype.itemsize > 8:

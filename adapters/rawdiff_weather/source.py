@@ -126,6 +126,8 @@ def _join(names: frozenset[str], stores: list[Store]) -> tuple[TimeAxis, dict[st
     """Stores with the same variables, one after the other in time."""
     axes = {id(store): store.times for store in stores if store.times is not None}
     assert len(axes) == len(stores)
+    for store in stores[1:]:
+        _check_same_calendar(stores[0], store, axes)
     stores = sorted(stores, key=lambda store: int(axes[id(store)].seconds[0]))
     first = stores[0]
     for before, after in pairwise(stores):
@@ -165,12 +167,16 @@ def _check_apart(groups: Mapping[frozenset[str], list[Store]]) -> None:
         _check_apart(dict(others))
 
 
-def _check_follows(before: Store, earlier: TimeAxis, after: Store, later: TimeAxis) -> None:
-    if earlier.calendar != later.calendar:
+def _check_same_calendar(one: Store, other: Store, axes: Mapping[int, TimeAxis]) -> None:
+    calendars = [axes[id(store)].calendar for store in (one, other)]
+    if calendars[0] != calendars[1]:
         raise UserError(
-            f"{before.path} counts time in the calendar `{earlier.calendar}`, {after.path} in "
-            f"`{later.calendar}`. Convert one of them, `dataset.convert_calendar(…)`."
+            f"{one.path} counts time in the calendar `{calendars[0]}`, {other.path} in "
+            f"`{calendars[1]}`. Convert one of them, `dataset.convert_calendar(…)`."
         )
+
+
+def _check_follows(before: Store, earlier: TimeAxis, after: Store, later: TimeAxis) -> None:
     if later.seconds[0] <= earlier.seconds[-1]:
         raise UserError(
             f"{before.path} goes on until {earlier.text(-1)}, but {after.path} begins at "
