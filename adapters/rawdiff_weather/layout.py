@@ -230,7 +230,7 @@ def _degrees(dim: _Dim, name: str, path: str) -> Floats:
     limit = 90.0 if dim.role == "latitude" else 360.0
     if not np.isfinite(values).all() or np.abs(values).max() > limit + SAME:
         raise UserError(
-            f"{path}: `{name}` holds {np.nanmin(values):g} to {np.nanmax(values):g}, which are no "
+            f"{path}: `{name}` holds {values.min():g} to {values.max():g}, which are no "
             f"{dim.role}s in degrees. Write them so, or regrid it."
         )
     same = dim.role == "latitude" and (np.diff(np.sort(values)) < SAME / 10).any()
@@ -247,6 +247,10 @@ def _no_field(variable: xr.Variable, dims: Mapping[str, _Dim], used: set[str | N
         return f"has no dim `{missing[0]}`"
     if variable.dtype.kind not in "biuf" or variable.dtype.itemsize > 8:
         return f"holds {variable.dtype}, no real numbers"
+    if not variable.size:
+        return "is empty"
+    if " since " in str(variable.attrs.get("units", "")):
+        return "holds dates, no real numbers"
     roles: set[Role] = set()
     for dim, size in zip(map(str, variable.dims), variable.shape, strict=True):
         known = dims.get(dim)

@@ -132,8 +132,9 @@ def _join(names: frozenset[str], stores: list[Store]) -> tuple[TimeAxis, dict[st
     first = stores[0]
     for before, after in pairwise(stores):
         _check_follows(before, axes[id(before)], after, axes[id(after)])
-        for name in names:
-            _check_same_field(first.pieces[name], after.pieces[name])
+        for name, piece in first.pieces.items():
+            if name in names:
+                _check_same_field(piece, after.pieces[name])
     lengths = [len(axes[id(store)]) for store in stores]
     places = np.stack(
         [np.repeat(np.arange(len(stores)), lengths), np.concatenate([*map(np.arange, lengths)])], 1

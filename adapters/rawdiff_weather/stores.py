@@ -22,7 +22,7 @@ ZARR_HAS = ("zarr.json", ".zgroup", ".zmetadata")
 def expand(paths: Sequence[str]) -> list[str]:
     """Local paths and URLs with patterns written out. UserError if one matches nothing."""
     found: list[str] = []
-    for path in map(str, paths):
+    for path in (str(path).removeprefix("file://") for path in paths):
         if not glob.has_magic(path) or Path(path).exists():
             found.append(path)
             continue

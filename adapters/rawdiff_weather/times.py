@@ -178,14 +178,22 @@ class TimeAxis:
         if step is None:
             return indices
         wanted = Step.parse(step)
-        counted = self._counted(wanted.unit)[indices]
-        kept = indices[(counted - counted[0]) % wanted.count == 0]
-        if self.step and self.step.unit == wanted.unit and wanted.count % self.step.count:
+        units_differ = self.step and self.step.unit == "months" and wanted.unit == "seconds"
+        if self.step and (units_differ or self._is_between(wanted)):
             raise UserError(
                 f"The times are {self.step} apart, so a step of {wanted} cannot be taken. Choose "
                 "a multiple."
             )
-        return kept
+        counted = self._counted(wanted.unit)[indices]
+        if wanted.unit == "months":
+            counted, firsts = np.unique(counted, return_index=True)  # of each month its first
+            indices = indices[firsts]
+        return indices[(counted - counted[0]) % wanted.count == 0]
+
+    def _is_between(self, wanted: Step) -> bool:
+        """Whether a step of the same unit is no multiple of the own."""
+        assert self.step is not None
+        return self.step.unit == wanted.unit and wanted.count % self.step.count != 0
 
     def _period(self, text: str) -> tuple[int, int]:
         """The first second of a written date, and the first after it."""

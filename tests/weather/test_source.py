@@ -170,6 +170,17 @@ def test_a_step_is_counted_from_the_first_time(tmp_path: Path) -> None:
         source.times.select(step="90 min")
 
 
+def test_a_step_of_months_takes_the_first_time_of_each(tmp_path: Path) -> None:
+    daily = of_times(tmp_path / "t.nc", np.arange(200), units="days since 2000-01-15").times
+    chosen = daily.take(daily.select(step="2 months"), "2 months")
+    assert [chosen.text(i)[:10] for i in range(4)] == [
+        "2000-01-15", "2000-03-01", "2000-05-01", "2000-07-01",
+    ]  # fmt: skip
+    assert chosen.gaps() == []
+    with pytest.raises(UserError, match="2 months apart"):
+        chosen.select(step="1 day")
+
+
 @pytest.mark.parametrize(
     ("text", "step"),
     [("6h", Step(21600)), ("1 day", Step(86400)), ("months", Step(1, "months")),
@@ -192,6 +203,7 @@ def test_a_file_of_one_time_may_say_it_beside_its_fields(tmp_path: Path) -> None
 def test_what_is_no_field_on_the_grid_is_skipped_with_the_reason(tmp_path: Path) -> None:
     dataset = stores.known(2)
     dataset["bands"] = (("time", "latitude", "longitude", "band"), np.zeros((2, 5, 8, 4)))
+    dataset["when"] = dataset.msl.fillna(0).astype("datetime64[s]")
     dataset["bounds"] = (("time", "edge"), np.zeros((2, 2)))
     source = open_source(save(tmp_path / "x.nc", dataset))
     assert (
@@ -201,6 +213,14 @@ def test_what_is_no_field_on_the_grid_is_skipped_with_the_reason(tmp_path: Path)
     assert list(source.variables) == ["z", "t", "msl", "orog"]
     with pytest.raises(UserError, match="`bands` cannot be used: it has the dim `band`"):
         select(source, ["bands"])
+
+
+@pytest.mark.parametrize("name", ["hybrid", "height", "z_axis"])
+def test_levels_that_are_no_pressure_keep_their_numbers(tmp_path: Path, name: str) -> None:
+    dataset = stores.known(2).rename(level=name)
+    dataset[name].attrs = {"units": "m", "axis": "Z"} if name == "z_axis" else {}
+    source = open_source(save(tmp_path / "x.nc", dataset))
+    assert source.variables["z"].levels == (500, 850, 1000)
 
 
 WRONG_CHOICES: dict[str, tuple[dict[str, Any], str]] = {
