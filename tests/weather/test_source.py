@@ -203,7 +203,7 @@ def test_a_file_of_one_time_may_say_it_beside_its_fields(tmp_path: Path) -> None
 def test_what_is_no_field_on_the_grid_is_skipped_with_the_reason(tmp_path: Path) -> None:
     dataset = stores.known(2)
     dataset["bands"] = (("time", "latitude", "longitude", "band"), np.zeros((2, 5, 8, 4)))
-    dataset["when"] = dataset.msl.fillna(0).astype("datetime64[s]")
+    dataset["when"] = (dataset.msl.dims, np.zeros(dataset.msl.shape, "datetime64[s]"))
     dataset["bounds"] = (("time", "edge"), np.zeros((2, 2)))
     source = open_source(save(tmp_path / "x.nc", dataset))
     assert (
