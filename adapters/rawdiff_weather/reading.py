@@ -111,6 +111,7 @@ class _Files:
 
     def __init__(self) -> None:
         self._groups: dict[str, asyncio.Future[Any]] = {}
+        self._arrays: dict[tuple[str, str], asyncio.Future[Any]] = {}
         self._netcdf: OrderedDict[str, netCDF4.Dataset] = OrderedDict()
 
     async def read_zarr(self, task: Task) -> npt.NDArray[Any]:
@@ -122,7 +123,13 @@ class _Files:
             raise _unreadable(task, error) from error
 
     async def _array(self, piece: Piece) -> Any:
-        """Each store is opened once, though many blocks ask for it at once."""
+        """Each store and array is opened once, though many blocks ask for it at once."""
+        key = (piece.path, piece.name)
+        if key not in self._arrays:
+            self._arrays[key] = asyncio.ensure_future(self._open(piece))
+        return await asyncio.shield(self._arrays[key])
+
+    async def _open(self, piece: Piece) -> Any:
         if piece.path not in self._groups:
             opening = zarr.api.asynchronous.open_group(piece.path, mode="r")
             self._groups[piece.path] = asyncio.ensure_future(opening)
@@ -174,7 +181,8 @@ async def _gather(files: _Files, tasks: list[Task], result: Fields) -> None:
 
     async def read(task: Task) -> None:
         async with places:
-            _place(task, await files.read_zarr(task), result)
+            stored = await files.read_zarr(task)
+            await asyncio.to_thread(_place, task, stored, result)
 
     try:
         async with asyncio.TaskGroup() as group:
