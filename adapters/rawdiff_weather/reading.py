@@ -127,7 +127,12 @@ class _Files:
         key = (piece.path, piece.name)
         if key not in self._arrays:
             self._arrays[key] = asyncio.ensure_future(self._open(piece))
-        return await asyncio.shield(self._arrays[key])
+        try:
+            return await asyncio.shield(self._arrays[key])
+        except Exception:  # a store that cannot be reached now may be there later
+            self._arrays.pop(key, None)
+            self._groups.pop(piece.path, None)
+            raise
 
     async def _open(self, piece: Piece) -> Any:
         if piece.path not in self._groups:

@@ -1,6 +1,8 @@
 """Every layout gives the same fields, to the last bit those of xarray, each chunk decoded once."""
 
+import asyncio
 import multiprocessing
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -244,6 +246,68 @@ def test_a_spawned_process_opens_its_own_files(tmp_path: Path) -> None:
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         read = pool.apply_async(read_all, (reader,)).get(timeout=120)
     np.testing.assert_array_equal(read, stores.fields(dataset))
+
+
+def test_files_of_another_process_are_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    dataset, really_open = stores.known(), netCDF4.Dataset
+    reader = open_reader(stores.copernicus(dataset, tmp_path))
+
+    def counted(path: str) -> netCDF4.Dataset:
+        opened.append(path)
+        return really_open(path)
+
+    monkeypatch.setattr(netCDF4, "Dataset", counted)
+    reader.read([0])
+    reader.read([1])
+    assert len(opened) == 1
+    forked = os.getpid() + 1
+    monkeypatch.setattr(os, "getpid", lambda: forked)
+    np.testing.assert_array_equal(reader.read([1]), stores.fields(dataset)[[1]])
+    assert len(opened) == 2
+
+
+def test_no_more_than_some_files_are_open_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rawdiff_weather.reading.MAX_OPEN_FILES", 2)
+    dataset = stores.known(6)
+    for i in range(6):
+        dataset.isel(time=[i]).to_netcdf(tmp_path / f"{i}.nc")
+    reader = open_reader(str(tmp_path / "*.nc"))
+    opened: list[netCDF4.Dataset] = []
+    really_open = netCDF4.Dataset
+
+    def kept(path: str) -> netCDF4.Dataset:
+        opened.append(really_open(path))
+        return opened[-1]
+
+    monkeypatch.setattr(netCDF4, "Dataset", kept)
+    np.testing.assert_array_equal(reader.read(range(6)), stores.fields(dataset))
+    assert [file.isopen() for file in opened] == [False] * 4 + [True] * 2
+
+
+def test_a_store_that_was_away_is_read_when_it_is_back(tmp_path: Path) -> None:
+    dataset = stores.known()
+    path = Path(stores.full_resolution(dataset, tmp_path))
+    reader = open_reader(str(path))
+    path.rename(tmp_path / "away")
+    with pytest.raises(UserError, match="cannot be read"):
+        reader.read([3])
+    (tmp_path / "away").rename(path)
+    np.testing.assert_array_equal(reader.read([3]), stores.fields(dataset)[[3]])
+
+
+def test_a_notebook_whose_event_loop_runs_may_read(tmp_path: Path) -> None:
+    dataset = stores.known()
+    reader = open_reader(stores.full_resolution(dataset, tmp_path))
+
+    async def cell() -> stores.Fields:
+        return reader.read([3])
+
+    np.testing.assert_array_equal(asyncio.run(cell()), stores.fields(dataset)[[3]])
 
 
 def test_an_open_reader_is_small_when_it_travels(tmp_path: Path) -> None:
