@@ -78,10 +78,10 @@ class Reader:
         asynchronous = [task for task in tasks if task.piece.kind == "zarr"]
         if asynchronous:
             _process(os.getpid()).run(_gather(files, asynchronous, result))
+        one_by_one = [task for task in tasks if task.piece.kind == "netcdf"]
         with _process(os.getpid()).netcdf:
-            for task in tasks:
-                if task.piece.kind == "netcdf":
-                    _place(task, files.read_netcdf(task), result)
+            for task in sorted(one_by_one, key=lambda task: task.piece.path):  # each opened once
+                _place(task, files.read_netcdf(task), result)
         return result
 
     def _tasks(self, channels: tuple[Channel, ...], times: Ints, members: Ints) -> Iterator[Task]:

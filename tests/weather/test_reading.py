@@ -269,7 +269,7 @@ def test_files_of_another_process_are_not_used(
     assert len(opened) == 2
 
 
-def test_no_more_than_some_files_are_open_at_once(
+def test_each_file_is_opened_once_in_a_call_and_few_stay_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("rawdiff_weather.reading.MAX_OPEN_FILES", 2)
