@@ -8,11 +8,15 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import xarray as xr
+from rawdiff_weather.reading import Reader
+from rawdiff_weather.selection import select
+from rawdiff_weather.source import open_source
 
 Fields = npt.NDArray[np.float32]
 
 LEVELS = (500, 850, 1000)
 START = "2020-02-28"
+VARIABLES = ("z", "t", "msl")
 
 
 def known(
@@ -154,3 +158,11 @@ def xarray_values(path: str, name: str, **places: Any) -> Fields:
     engine: Any = "netcdf4" if path.endswith(".nc") else "zarr"
     with xr.open_dataset(path, engine=engine, chunks=None) as dataset:
         return dataset[name].isel(**places).values.astype(np.float32)
+
+
+def open_reader(path: str, **chosen: Any) -> Reader:
+    """Of the fields as `fields` has them, or of what is chosen; forecasts at lead 0."""
+    source = open_source(path)
+    if source.leads:
+        chosen.setdefault("lead_hours", 0)
+    return Reader(select(source, chosen.pop("variables", VARIABLES), **chosen))

@@ -8,7 +8,7 @@ and CF metadata. xarray reads names, coordinates and attributes here; fields are
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -144,12 +144,21 @@ def _join(names: frozenset[str], stores: list[Store]) -> tuple[TimeAxis, dict[st
         name: Variable(
             name=name,
             levels=tuple(sorted(first.pieces[name].levels)),
-            pieces=tuple(store.pieces[name] for store in stores),
+            pieces=tuple(_sharing(store.pieces[name], first.pieces[name]) for store in stores),
             places=places,
         )
         for name in first.pieces
         if name in names
     }
+
+
+def _sharing(piece: Piece, first: Piece) -> Piece:
+    """With the indices of the first where they are the same: a plan of many files stays small."""
+    names = ("latitude", "longitude")
+    same = {
+        n: getattr(first, n) for n in names if np.array_equal(getattr(piece, n), getattr(first, n))
+    }
+    return replace(piece, **same)
 
 
 def _check_apart(groups: Mapping[frozenset[str], list[Store]]) -> None:
