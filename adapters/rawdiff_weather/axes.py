@@ -32,7 +32,10 @@ STANDARD_NAMES: dict[str, Role] = {
 ALIASES: dict[Role, tuple[str, ...]] = {
     "latitude": ("latitude", "lat"),
     "longitude": ("longitude", "lon", "long"),
-    "level": ("level", "pressure_level", "isobaricinhpa", "plev", "lev", "pressure", "isobaric"),
+    "level": (
+        *("level", "pressure_level", "isobaricinhpa", "plev", "lev", "pressure", "isobaric"),
+        *("hybrid", "model_level", "height", "depth"),
+    ),
     "time": ("time", "valid_time", "init_time", "forecast_reference_time"),
     "member": ("number", "member", "realization", "sample", "ensemble"),
     "lead": ("prediction_timedelta", "lead_time", "step"),
@@ -61,7 +64,8 @@ def find_role(name: str, coordinate: xr.Variable | None) -> Role | None:
         return known
     if name.lower() in ("x", "y") and units in ("degrees", "degree"):
         return "longitude" if name.lower() == "x" else "latitude"
-    return "level" if units in TO_HPA else None
+    vertical = units in TO_HPA or attributes.get("axis") == "Z" or "positive" in attributes
+    return "level" if vertical else None
 
 
 def decoded(coordinate: xr.Variable) -> Floats:
@@ -92,8 +96,8 @@ def decode_times(coordinate: xr.Variable, where: str) -> tuple[Ints, str]:
         return seconds.astype(np.int64), calendar
     except (ValueError, TypeError, OverflowError, AttributeError, IndexError) as error:
         raise UserError(
-            f"{where} has times that cannot be decoded: units `{units}`, calendar "
-            f"`{coordinate.attrs.get('calendar', 'standard')}` ({error}). Write them as CF has them."
+            f"{where} has times that cannot be decoded ({error}): units `{units}`, calendar "
+            f"`{coordinate.attrs.get('calendar', 'standard')}`. Write them as CF has them."
         ) from error
 
 

@@ -151,9 +151,9 @@ def _runs(stored: Ints, placed: Ints) -> Iterator[Run]:
 
 def _canonical(stored: npt.NDArray[Any], roles: tuple[Role | None, ...]) -> npt.NDArray[Any]:
     """[time, member, lead, level, latitude, longitude], of size one where there is no such dim."""
-    known = [axis for axis, role in enumerate(roles) if role is not None]
+    known = [role for role in roles if role is not None]
     values = stored[tuple(slice(None) if role else 0 for role in roles)]
-    order = sorted(range(len(known)), key=lambda i: ROLES.index(roles[known[i]]))  # type: ignore[arg-type]
+    order = [known.index(role) for role in ROLES if role in known]
     values = values.transpose(order)
     return values[tuple(slice(None) if role in roles else None for role in ROLES)]
 

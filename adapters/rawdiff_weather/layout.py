@@ -196,6 +196,8 @@ def _find_time(
     )
     if counts:
         dim = counts.most_common(1)[0][0]
+        if not dataset.sizes[dim]:
+            raise UserError(f"{path} has no times: its dim `{dim}` is empty. Leave it out.")
         seconds, calendar = decode_times(dims[dim].coordinate, path)
         return _Time(dim, _rising(TimeAxis(seconds, calendar), path))
     numbers = {str(n): v for n, v in dataset.variables.items() if v.ndim == 0}
@@ -207,8 +209,6 @@ def _find_time(
 
 def _rising(times: TimeAxis, path: str) -> TimeAxis:
     """UserError if the times are not sorted, or one is there twice."""
-    if not len(times):
-        raise UserError(f"{path} has no times: its dim of time is empty. Leave it out.")
     wrong = np.flatnonzero(np.diff(times.seconds) <= 0)
     if len(wrong):
         i = int(wrong[0])
@@ -230,7 +230,7 @@ def _degrees(dim: _Dim, name: str, path: str) -> Floats:
     limit = 90.0 if dim.role == "latitude" else 360.0
     if not np.isfinite(values).all() or np.abs(values).max() > limit + SAME:
         raise UserError(
-            f"{path}: `{name}` holds {np.nanmin(values):g} to {np.nanmax(values):g}, which are no "
+            f"{path}: `{name}` holds {values.min():g} to {values.max():g}, which are no "
             f"{dim.role}s in degrees. Write them so, or regrid it."
         )
     same = dim.role == "latitude" and (np.diff(np.sort(values)) < SAME / 10).any()
@@ -241,11 +241,16 @@ def _degrees(dim: _Dim, name: str, path: str) -> Floats:
 
 def _no_field(variable: xr.Variable, dims: Mapping[str, _Dim], used: set[str | None]) -> str:
     """Why a variable is no field on the grid and times that are used; empty if it is one."""
-    missing = [d for d in used if d in dims and dims[d].role != "time" and d not in variable.dims]
+    missing = sorted(dim for dim in used if dim and dim not in variable.dims)
+    missing = [dim for dim in missing if dims[dim].role != "time"]
     if missing:
         return f"has no dim `{missing[0]}`"
     if variable.dtype.kind not in "biuf" or variable.dtype.itemsize > 8:
         return f"holds {variable.dtype}, no real numbers"
+    if not variable.size:
+        return "is empty"
+    if " since " in str(variable.attrs.get("units", "")):
+        return "holds dates, no real numbers"
     roles: set[Role] = set()
     for dim, size in zip(map(str, variable.dims), variable.shape, strict=True):
         known = dims.get(dim)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,8 @@ import netCDF4
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
+
+from rawdiff.errors import UserError
 
 ATTRIBUTES = ("_FillValue", "missing_value", "scale_factor", "add_offset", "_Unsigned")
 
@@ -46,7 +49,7 @@ class Packing:
             computed=computed,
             scale=_number(attributes.get("scale_factor")),
             offset=_number(attributes.get("add_offset")),
-            missing=_missing(np.concatenate([np.ravel(np.asarray(g)) for g in given]), stored),
+            missing=_missing(given, stored),
         )
 
     def unpack(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
@@ -68,14 +71,28 @@ class Packing:
 
 
 def _number(attribute: Any) -> Any:
-    """A NumPy scalar that keeps its dtype, on which the rounding of xarray hangs."""
-    return None if attribute is None else np.ravel(np.asarray(attribute))[0]
+    """As it is, because the rounding depends on its type: a float rounds as its array does."""
+    if attribute is None or isinstance(attribute, str):
+        return None if attribute is None else _of_text(attribute)
+    return attribute if np.ndim(attribute) == 0 else np.ravel(attribute).item()
 
 
-def _missing(values: npt.NDArray[Any], stored: np.dtype[Any]) -> tuple[Any, ...]:
-    """Those that the stored dtype can hold; NaN is missing of itself."""
+def _of_text(attribute: str) -> float:
+    try:
+        return float(attribute)
+    except ValueError as error:
+        raise UserError(
+            f"A scale_factor or add_offset is the text `{attribute}`, no number. Write it as one."
+        ) from error
+
+
+def _missing(given: Iterable[Any], stored: np.dtype[Any]) -> tuple[Any, ...]:
+    """Those that the stored dtype can hold; NaN is missing of itself, and text is no value."""
     kept: list[Any] = []
-    for value in values.tolist():
+    values = [value for some in given for value in np.ravel(np.asarray(some)).tolist()]
+    for value in values:
+        if isinstance(value, str):
+            continue
         if isinstance(value, float) and np.isnan(value):
             continue
         if stored.kind in "iu" and not np.iinfo(stored).min <= value <= np.iinfo(stored).max:

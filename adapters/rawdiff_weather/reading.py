@@ -78,10 +78,10 @@ class Reader:
         asynchronous = [task for task in tasks if task.piece.kind == "zarr"]
         if asynchronous:
             _process(os.getpid()).run(_gather(files, asynchronous, result))
+        one_by_one = [task for task in tasks if task.piece.kind == "netcdf"]
         with _process(os.getpid()).netcdf:
-            for task in tasks:
-                if task.piece.kind == "netcdf":
-                    _place(task, files.read_netcdf(task), result)
+            for task in sorted(one_by_one, key=lambda task: task.piece.path):  # each opened once
+                _place(task, files.read_netcdf(task), result)
         return result
 
     def _tasks(self, channels: tuple[Channel, ...], times: Ints, members: Ints) -> Iterator[Task]:
@@ -111,6 +111,7 @@ class _Files:
 
     def __init__(self) -> None:
         self._groups: dict[str, asyncio.Future[Any]] = {}
+        self._arrays: dict[tuple[str, str], asyncio.Future[Any]] = {}
         self._netcdf: OrderedDict[str, netCDF4.Dataset] = OrderedDict()
 
     async def read_zarr(self, task: Task) -> npt.NDArray[Any]:
@@ -122,7 +123,18 @@ class _Files:
             raise _unreadable(task, error) from error
 
     async def _array(self, piece: Piece) -> Any:
-        """Each store is opened once, though many blocks ask for it at once."""
+        """Each store and array is opened once, though many blocks ask for it at once."""
+        key = (piece.path, piece.name)
+        if key not in self._arrays:
+            self._arrays[key] = asyncio.ensure_future(self._open(piece))
+        try:
+            return await asyncio.shield(self._arrays[key])
+        except Exception:  # a store that cannot be reached now may be there later
+            self._arrays.pop(key, None)
+            self._groups.pop(piece.path, None)
+            raise
+
+    async def _open(self, piece: Piece) -> Any:
         if piece.path not in self._groups:
             opening = zarr.api.asynchronous.open_group(piece.path, mode="r")
             self._groups[piece.path] = asyncio.ensure_future(opening)
@@ -174,7 +186,8 @@ async def _gather(files: _Files, tasks: list[Task], result: Fields) -> None:
 
     async def read(task: Task) -> None:
         async with places:
-            _place(task, await files.read_zarr(task), result)
+            stored = await files.read_zarr(task)
+            await asyncio.to_thread(_place, task, stored, result)
 
     try:
         async with asyncio.TaskGroup() as group:
@@ -202,6 +215,6 @@ def _unreadable(task: Task, error: Exception) -> UserError:
 
 def _in_range(indices: Sequence[int] | Ints, number: int, what: str) -> Ints:
     found = np.asarray(indices, dtype=np.int64).reshape(-1)
-    if len(found) and not (found.min() >= 0 and found.max() < number):
+    if len(found) and (found.min() < 0 or found.max() >= number):
         raise IndexError(f"{what} {found.min()} to {found.max()} of {number}")
     return found

@@ -8,7 +8,7 @@ and CF metadata. xarray reads names, coordinates and attributes here; fields are
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -126,12 +126,15 @@ def _join(names: frozenset[str], stores: list[Store]) -> tuple[TimeAxis, dict[st
     """Stores with the same variables, one after the other in time."""
     axes = {id(store): store.times for store in stores if store.times is not None}
     assert len(axes) == len(stores)
+    for store in stores[1:]:
+        _check_same_calendar(stores[0], store, axes)
     stores = sorted(stores, key=lambda store: int(axes[id(store)].seconds[0]))
     first = stores[0]
     for before, after in pairwise(stores):
         _check_follows(before, axes[id(before)], after, axes[id(after)])
-        for name in names:
-            _check_same_field(first.pieces[name], after.pieces[name])
+        for name, piece in first.pieces.items():
+            if name in names:
+                _check_same_field(piece, after.pieces[name])
     lengths = [len(axes[id(store)]) for store in stores]
     places = np.stack(
         [np.repeat(np.arange(len(stores)), lengths), np.concatenate([*map(np.arange, lengths)])], 1
@@ -141,12 +144,21 @@ def _join(names: frozenset[str], stores: list[Store]) -> tuple[TimeAxis, dict[st
         name: Variable(
             name=name,
             levels=tuple(sorted(first.pieces[name].levels)),
-            pieces=tuple(store.pieces[name] for store in stores),
+            pieces=tuple(_sharing(store.pieces[name], first.pieces[name]) for store in stores),
             places=places,
         )
         for name in first.pieces
         if name in names
     }
+
+
+def _sharing(piece: Piece, first: Piece) -> Piece:
+    """With the indices of the first where they are the same: a plan of many files stays small."""
+    names = ("latitude", "longitude")
+    same = {
+        n: getattr(first, n) for n in names if np.array_equal(getattr(piece, n), getattr(first, n))
+    }
+    return replace(piece, **same)
 
 
 def _check_apart(groups: Mapping[frozenset[str], list[Store]]) -> None:
@@ -165,12 +177,16 @@ def _check_apart(groups: Mapping[frozenset[str], list[Store]]) -> None:
         _check_apart(dict(others))
 
 
-def _check_follows(before: Store, earlier: TimeAxis, after: Store, later: TimeAxis) -> None:
-    if earlier.calendar != later.calendar:
+def _check_same_calendar(one: Store, other: Store, axes: Mapping[int, TimeAxis]) -> None:
+    calendars = [axes[id(store)].calendar for store in (one, other)]
+    if calendars[0] != calendars[1]:
         raise UserError(
-            f"{before.path} counts time in the calendar `{earlier.calendar}`, {after.path} in "
-            f"`{later.calendar}`. Convert one of them, `dataset.convert_calendar(…)`."
+            f"{one.path} counts time in the calendar `{calendars[0]}`, {other.path} in "
+            f"`{calendars[1]}`. Convert one of them, `dataset.convert_calendar(…)`."
         )
+
+
+def _check_follows(before: Store, earlier: TimeAxis, after: Store, later: TimeAxis) -> None:
     if later.seconds[0] <= earlier.seconds[-1]:
         raise UserError(
             f"{before.path} goes on until {earlier.text(-1)}, but {after.path} begins at "

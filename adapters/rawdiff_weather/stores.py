@@ -12,6 +12,7 @@ import fsspec
 import xarray as xr
 
 from rawdiff.errors import UserError
+from rawdiff_weather.classic import check_length
 from rawdiff_weather.layout import Kind, Store, describe
 
 NETCDF_BEGINS = (b"CDF\x01", b"CDF\x02", b"CDF\x05", b"\x89HDF")
@@ -21,7 +22,7 @@ ZARR_HAS = ("zarr.json", ".zgroup", ".zmetadata")
 def expand(paths: Sequence[str]) -> list[str]:
     """Local paths and URLs with patterns written out. UserError if one matches nothing."""
     found: list[str] = []
-    for path in map(str, paths):
+    for path in (str(path).removeprefix("file://") for path in paths):
         if not glob.has_magic(path) or Path(path).exists():
             found.append(path)
             continue
@@ -83,6 +84,8 @@ def _kind(path: str) -> Kind:
         raise UserError(
             f"{path}: NetCDF files are read from local disks only. Copy it, or use zarr."
         )
+    if begin != NETCDF_BEGINS[-1]:
+        check_length(path)
     return "netcdf"
 
 

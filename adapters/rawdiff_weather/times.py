@@ -18,14 +18,15 @@ Ints: TypeAlias = npt.NDArray[np.int64]
 PROLEPTIC = "proleptic_gregorian"
 EPOCH = "seconds since 1970-01-01"
 DAY = 86_400
-UNITS = {"s": 1, "sec": 1, "second": 1, "m": 60, "min": 60, "minute": 60, "h": 3600, "hour": 3600}
-UNITS |= {"d": DAY, "day": DAY, "w": 7 * DAY, "week": 7 * DAY}
+UNITS = {"second": 1, "min": 60, "minute": 60, "h": 3600, "hour": 3600, "d": DAY, "day": DAY}
+MONTHS = {"month": 1, "y": 12, "year": 12}
 DATE = re.compile(
     r"(-?\d{1,5})(?:-(\d\d?)(?:-(\d\d?)(?:[T ](\d\d?)(?::?(\d\d)(?::?(\d\d))?)?)?)?)?Z?$"
 )
 
 
-class Step(NamedTuple):
+@dataclass(frozen=True)
+class Step:
     """A distance in time: `count` seconds or calendar months."""
 
     count: int
@@ -33,14 +34,13 @@ class Step(NamedTuple):
 
     @staticmethod
     def parse(text: str) -> Step:
-        """`6h`, `30 min`, `1 day`, `1 month`, `1 year`. UserError for anything else."""
-        match = re.fullmatch(r"\s*(\d*)\s*([a-z]+?)s?\s*", text.strip().lower() or " ")
+        """`6h`, `30 min`, `day`, `1 month`, `2 years`. UserError for anything else."""
+        match = re.fullmatch(r"(\d*)\s*([a-z]+?)s?", text.strip().lower())
         count, unit = (int(match[1] or 1), match[2]) if match else (0, "")
-        if count and unit in ("month", "year", "y"):
-            return Step(count * (1 if unit == "month" else 12), "months")
-        unit = unit or (text.strip().lower() if text.strip().lower() in UNITS else "")
-        if not count or unit not in UNITS:
+        if not count or unit not in {**UNITS, **MONTHS}:
             raise UserError(f"`{text}` is no time step. Write such as 6h, 1 day or 1 month.")
+        if unit in MONTHS:
+            return Step(count * MONTHS[unit], "months")
         return Step(count * UNITS[unit])
 
     def __str__(self) -> str:
@@ -53,7 +53,8 @@ class Step(NamedTuple):
         raise AssertionError
 
 
-class Gap(NamedTuple):
+@dataclass(frozen=True)
+class Gap:
     """Between the times at `index` and `index + 1` there are `missing` steps (0: a part of one)."""
 
     index: int
@@ -130,8 +131,8 @@ class TimeAxis:
             (d.year, d.month, d.day, d.dayofyr, _days_in_year(d.year, self.calendar))
             for d in dates.ravel()
         ]
-        years = np.array(columns, dtype=np.int64).reshape(-1, 5).T
-        return DateParts(*years, np.mod(self.seconds, DAY))
+        year, month, day, day_of_year, days = np.array(columns, dtype=np.int64).reshape(-1, 5).T
+        return DateParts(year, month, day, day_of_year, days, np.mod(self.seconds, DAY))
 
     @property
     def _months(self) -> Ints:
@@ -177,14 +178,22 @@ class TimeAxis:
         if step is None:
             return indices
         wanted = Step.parse(step)
-        counted = self._counted(wanted.unit)[indices]
-        kept = indices[(counted - counted[0]) % wanted.count == 0]
-        if self.step and self.step.unit == wanted.unit and wanted.count % self.step.count:
+        units_differ = self.step and self.step.unit == "months" and wanted.unit == "seconds"
+        if self.step and (units_differ or self._is_between(wanted)):
             raise UserError(
                 f"The times are {self.step} apart, so a step of {wanted} cannot be taken. Choose "
                 "a multiple."
             )
-        return kept
+        counted = self._counted(wanted.unit)[indices]
+        if wanted.unit == "months":
+            counted, firsts = np.unique(counted, return_index=True)  # of each month its first
+            indices = indices[firsts]
+        return indices[(counted - counted[0]) % wanted.count == 0]
+
+    def _is_between(self, wanted: Step) -> bool:
+        """Whether a step of the same unit is no multiple of the own."""
+        assert self.step is not None
+        return self.step.unit == wanted.unit and wanted.count % self.step.count != 0
 
     def _period(self, text: str) -> tuple[int, int]:
         """The first second of a written date, and the first after it."""
