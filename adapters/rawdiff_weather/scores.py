@@ -123,7 +123,7 @@ class ForecastScores:
             none = self._region_weights.new_zeros(len(self.regions))
             return {"acc": none, "acc_inits": none}
         known = known & ~climatology.isnan()
-        w = (self._region_weights * known).flatten(1)
+        w = self._region_weights.flatten(1)
         a, b = (torch.where(known, z - climatology, 0.0).flatten() for z in (mean, y))
         product, a_squared, b_squared = (w @ torch.stack([a * b, a * a, b * b], dim=-1)).unbind(-1)
         norm = (a_squared * b_squared).sqrt()
