@@ -77,9 +77,11 @@ def mesh_shape(settings: ParallelSettings, processes: Processes) -> tuple[int, i
     if shard == "auto":
         shard = count // max(replicate, 1)
     if replicate * shard != count:
+        fixed = [name for name in ("replicate", "shard") if getattr(settings, name) != "auto"]
+        given = " times ".join(f"`parallel.{name}: {getattr(settings, name)}`" for name in fixed)
         raise UserError(
-            f"`parallel.replicate: {settings.replicate}` times `parallel.shard: {settings.shard}` "
-            f"does not make {count}, the number of processes. Write `auto` for one of them."
+            f"{given} does not make {count}, the number of processes. Write `parallel.{fixed[-1]}: "
+            "auto`, or start as many processes as that needs."
         )
     return replicate, shard
 

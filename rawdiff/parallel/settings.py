@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -24,8 +24,8 @@ class ParallelSettings(Settings):
     `timeout_minutes`, once the first step is done.
     """
 
-    replicate: int | Literal["auto"] = Field(default="auto")
-    shard: int | Literal["auto"] = Field(default="auto")
+    replicate: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    shard: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     reshard_after_forward: bool = False
     gather_dtype: Literal["float32", "bfloat16"] = "float32"
     activation_checkpoint: bool = False

@@ -45,6 +45,8 @@ class Checkpoint:
         try:
             manifest = json.loads((self.path / MANIFEST).read_text(encoding="utf-8"))
             expected: dict[str, dict[str, Any]] = manifest["files"]
+        except FileNotFoundError:
+            return f"{MANIFEST} is missing"
         except (OSError, ValueError, KeyError) as error:
             return f"{MANIFEST} cannot be read ({error})"
         for name, facts in expected.items():

@@ -51,7 +51,7 @@ def make_partial(folder: RunFolder, step: int, state: State) -> Path:
     needed = sum(tensor.nbytes for tensor in tensors_of(state))
     folder.checkpoints.mkdir(exist_ok=True)
     if (free := shutil.disk_usage(folder.checkpoints).free) < needed:
-        raise OSError(f"{needed / 1e9:.2f} GB are needed, but only {free / 1e9:.2f} GB are free")
+        raise OSError(f"{needed / 1e9:.3g} GB are needed, but only {free / 1e9:.3g} GB are free")
     partial = folder.checkpoints / f"{PARTIAL}{_name(step)}-{uuid.uuid4().hex[:12]}"
     partial.mkdir()
     try:

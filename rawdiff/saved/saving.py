@@ -156,7 +156,7 @@ class Saver:
         )
         free = shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.is_dir() else 0
         if any(self.processes.gather(free < needed)):
-            return f"{SHARED_MEMORY} is too small: {needed / 1e9:.2f} GB are needed on each machine"
+            return f"{SHARED_MEMORY} is too small: {needed / 1e9:.3g} GB are needed on each machine"
         return None
 
     def _fall_back(self, mode: str, reason: str) -> str:

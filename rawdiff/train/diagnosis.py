@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ from rawdiff.train.state import StepSums
 from rawdiff.train.step import Training
 
 MOST_NAMED = 5
+FAR = 1000  # times the usual loss, that of a sample is suspect
 
 
 @dataclass(frozen=True)
@@ -68,13 +70,20 @@ class Diagnosis:
                 "The loss of all its samples is not finite: the weights have grown too large. "
                 "Lower `train.learning_rate` or set `train.clip_norm`."
             )
+        usual = statistics.median(sample["loss"] for sample in self.samples)
+        far = [sample for sample in self.samples if sample["loss"] > FAR * usual]
+        if far:
+            return (
+                f"The loss of {_some([sample['index'] for sample in far])} in the dataset is more "
+                f"than {FAR:,} times that of the others: look for wrong values there."
+            )
         names = [name for name, norm in self.gradient_norms.items() if not math.isfinite(norm)]
         if names:
             return f"The losses are finite, but not the gradients of {_some(names)}."
         largest = sorted(self.gradient_norms, key=self.gradient_norms.__getitem__)[::-1]
         return (
-            f"All numbers are finite; the largest gradients are those of {_some(largest)}. Lower "
-            "`train.learning_rate`, or raise `guard.spike` if they are right as they are."
+            f"All numbers are finite; the largest gradients are those of {_some(largest[:3])}. "
+            "Lower `train.learning_rate`, or raise `guard.spike` if they are right as they are."
         )
 
 

@@ -32,7 +32,8 @@ T = TypeVar("T")
 def read_metrics(path: Path) -> list[dict[str, float]]:
     """The lines of a log, but for one that was cut short by a kill; none if there is no log."""
     lines = []
-    for text in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+    content = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    for text in content.splitlines():
         with suppress(ValueError):
             lines.append(json.loads(text))
     return [line for line in lines if isinstance(line, dict) and "step" in line]

@@ -79,13 +79,21 @@ class Loop:
                     break
             agree.settle()
             saver.finish()
+            signals = self.processes.gather(stop.received)
         if not last:
-            reason = self.time_limit.reason if self.is_time_over else "another process"
             self.log.say(
-                f"Stopped by {stop.received or reason} after step {state.step}, with a checkpoint; "
-                "the same command continues."
+                f"Stopped by {self.why_stopped(signals)} after step {state.step}, with a "
+                "checkpoint; the same command continues."
             )
         return last
+
+    def why_stopped(self, signals: list[str | None]) -> str:
+        """The first of the signals that the processes received, or the time limit."""
+        for rank, received in enumerate(signals):
+            if received:
+                where = f" to process {rank} of {len(signals)}" if len(signals) > 1 else ""
+                return f"{received}{where}"
+        return self.time_limit.reason
 
     @property
     def is_time_over(self) -> bool:

@@ -33,10 +33,13 @@ from rawdiff.saved.folder import RunFolder
 from rawdiff.train.diagnosis import Diagnosis, diagnose, without_nan
 from rawdiff.train.log import read_metrics
 from rawdiff.train.rollback import pass_trouble, read_rollbacks
-from rawdiff.train.same_run import require_same_run
+from rawdiff.train.same_run import FREE_KEYS, require_same_run
 from rawdiff.train.setup import first_weights, set_up
 from rawdiff.train.state import StepSums
 from rawdiff.train.step import Training
+
+BOUND_KEYS = ("guard", "train.num_steps", "train.log_every")
+"""Free when a run goes on, but they would change what happened in its steps or its log."""
 
 ROUNDING = 1e-4  # of a metric: other devices, processes and micro-batches add in another order
 
@@ -105,8 +108,12 @@ class Replay:
                 f"{found.now:.6g} now. The machine of then or this one miscalculates, or data or "
                 "code were changed since. Replay on another machine, and an earlier step."
             )
-        if not self.compared and self.unlike_checkpoint is None:
-            return "The log has no line from here to compare with; two computations were equal."
+        told = max((one.step for one in self.compared), default=self.from_step)
+        if told < self.step and self.unlike_checkpoint is None:
+            return (
+                f"Neither the log nor a checkpoint tells of step {self.step}: up to step {told} "
+                "all is as it was, and two computations of the step were equal."
+            )
         equal = not self.unlike_checkpoint and all(one.difference == 0 for one in self.compared)
         same = "equals" if equal else "agrees within rounding with"
         cause = "" if self.taken else f" {self.diagnosis.cause()}"
@@ -139,10 +146,15 @@ def replay(
         raise UserError(f"{run} is an export, which has no steps; give the folder of a run.")
     recipe = load_recipe(folder.path / "recipe.yaml", overrides)
     require_same_run(
-        folder.recipe(), recipe, f"A step of {run} cannot be replayed with", "Leave these away."
+        folder.recipe(),
+        recipe,
+        f"A step of {run} cannot be replayed with",
+        "Leave these away.",
+        free=[key for key in FREE_KEYS if key not in BOUND_KEYS],
     )
-    if not 1 <= step <= recipe.train.num_steps:
-        raise UserError(f"{run} has the steps 1 to {recipe.train.num_steps:,}; {step} is none.")
+    last = _last_step(folder)
+    if not 1 <= step <= last:
+        raise UserError(f"{run} has come to step {last:,}, as far as it tells; {step} is none.")
     device = choose_device(recipe.train.device)
     with join_processes(on_gpu=device.type == "cuda") as processes:
         say = say if processes.is_first else _say_nothing
@@ -151,13 +163,21 @@ def replay(
         again.run_before(step, progress if processes.is_first else None)
         found = again.look()
         path = folder.replays / f"step-{step:08d}.json"
-        processes.from_first(lambda: _write(path, found))
-        say(f"All of it: {path}")
+        say(processes.from_first(lambda: _write(path, found)))
     return found
 
 
 def _say_nothing(text: str) -> None:
     """One process speaks for all."""
+
+
+def _last_step(folder: RunFolder) -> int:
+    """The last one that may have been run: before the line of the log that is not there."""
+    recipe = folder.recipe()
+    logged = max((int(line["step"]) for line in read_metrics(folder.metrics)), default=0)
+    saved = max((one.step for one in checkpoint.checkpoints(folder)), default=0)
+    following = (logged // recipe.train.log_every + 1) * recipe.train.log_every - 1
+    return min(max(following, saved), recipe.train.num_steps)
 
 
 def _begin(
@@ -297,6 +317,11 @@ def _by_block(norms: dict[str, float], network: Network) -> dict[str, float]:
     return {block: math.sqrt(total) for block, total in sums.items()}
 
 
-def _write(path: Path, found: Replay) -> None:
-    path.parent.mkdir(exist_ok=True)
-    write_text(path, json.dumps(found.plain(), indent=1, allow_nan=False))
+def _write(path: Path, found: Replay) -> str:
+    """Where all of it is; what was found is shown even if that cannot be written."""
+    try:
+        path.parent.mkdir(exist_ok=True)
+        write_text(path, json.dumps(found.plain(), indent=1, allow_nan=False))
+    except (OSError, UserError) as error:
+        return f"Not written: {error}"
+    return f"All of it: {path}"

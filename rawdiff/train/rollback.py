@@ -85,14 +85,16 @@ def roll_back(
     if state.rollbacks < state.recipe.guard.max_rollbacks:
         path = processes.from_first(lambda: _begin(state, folder))
     if path is None:
+        there = checkpoint.checkpoints(folder)
         if state.rollbacks:
             tried = f"Going back {state.rollbacks} times did not help."
         else:
             tried = "There is no checkpoint to go back to, or `guard.max_rollbacks` is 0."
+        again = "tries again from the last checkpoint" if there else "begins anew"
         raise UserError(
             f"{diagnosis} {folder.diagnosis} has each sample and gradient. {tried} The same "
-            "command tries again from the last checkpoint, also with other keys of `guard`; for "
-            "other changes begin a new `run_dir` with `train.init_from`."
+            f"command {again}, also with other keys of `guard`; for other changes begin a new "
+            "`run_dir` with `train.init_from`."
         )
     from_step = state.step
     found = checkpoint.Checkpoint(path)

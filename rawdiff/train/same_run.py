@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from rawdiff.errors import UserError
@@ -27,16 +28,18 @@ FREE_KEYS = (
 )
 
 
-def require_same_run(old: Recipe, new: Recipe, what: str, cure: str) -> None:
+def require_same_run(
+    old: Recipe, new: Recipe, what: str, cure: str, free: Sequence[str] = FREE_KEYS
+) -> None:
     """UserError that lists the keys that make a run of `what` another one, with the cure."""
-    if changes := differences(old, new):
+    if changes := differences(old, new, free):
         lines = "\n".join(f"  - {change}" for change in changes)
         raise UserError(f"{what} another recipe:\n{lines}\n{cure}")
 
 
-def differences(old: Recipe, new: Recipe) -> list[str]:
+def differences(old: Recipe, new: Recipe, free_keys: Sequence[str] = FREE_KEYS) -> list[str]:
     """Keys whose change would make it another run, with both values."""
-    free = set(FREE_KEYS)
+    free = set(free_keys)
     if old.train.schedule != "constant":
         free.discard("train.num_steps")  # the end of the run shapes its learning rate
     before, after = _flat(old.plain()), _flat(new.plain())

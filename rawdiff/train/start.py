@@ -32,7 +32,7 @@ from rawdiff.saved.environment import environment_json
 from rawdiff.saved.folder import RunFolder
 from rawdiff.saved.saving import Saver
 from rawdiff.train.cost import measure_cost
-from rawdiff.train.log import Log
+from rawdiff.train.log import Log, read_metrics
 from rawdiff.train.loop import Loop
 from rawdiff.train.pace import Pace
 from rawdiff.train.preview import draw_picture
@@ -40,7 +40,7 @@ from rawdiff.train.rollback import finish_rollback, pass_trouble, read_rollbacks
 from rawdiff.train.same_run import require_same_run
 from rawdiff.train.setup import first_weights, set_up
 from rawdiff.train.step import Training
-from rawdiff.train.stopping import StoppedError, TimeLimit
+from rawdiff.train.stopping import StoppedError, TimeLimit, stop_before_the_first_step
 from rawdiff.train.watchdog import Watchdog
 
 Say = Callable[[str], None]
@@ -55,14 +55,16 @@ def train(recipe: Recipe, say: Say = print) -> RunFolder:
     """
     time_limit = TimeLimit.begin(recipe.train.stop_after_hours)
     device = choose_device(recipe.train.device)
-    with join_processes(on_gpu=device.type == "cuda") as processes:
+    with stop_before_the_first_step(), join_processes(on_gpu=device.type == "cuda") as processes:
         share_batch(recipe.train.batch_size, recipe.train.micro_batch_size, processes.count)
+        mesh_shape(recipe.parallel, processes)  # refuses what cannot be spread so
         require_gatherable(recipe.parallel, processes.count, recipe.train.precision, device.type)
         say = say if processes.is_first else _say_nothing
         folder = processes.from_first(lambda: _make_folder(recipe.run_dir))
         with locked(folder.path) if processes.is_first else nullcontext():
             finished = _train(folder, recipe, device, processes, time_limit, say)
-        say(f"Run: {folder.path}  log: {folder.metrics}  events: {folder.tensorboard}")
+        events = f"  events: {folder.tensorboard}" if folder.tensorboard.is_dir() else ""
+        say(f"Run: {folder.path}  log: {folder.metrics}{events}")
         if folder.pictures.is_dir():
             say(f"Pictures: {folder.pictures}")
     if not finished:
@@ -113,7 +115,8 @@ def _overview(data: Data, training: Training) -> str:
     spread = ""
     if processes.count > 1:
         replicate, shard = mesh_shape(training.state.recipe.parallel, processes)
-        spread = f"; {processes.count} processes: {replicate} groups of {shard} share the weights"
+        groups = "1 group" if replicate == 1 else f"{replicate} groups"
+        spread = f"; {processes.count} processes: {groups} of {shard} that share the weights"
     return (
         f"{len(data.train):,} training samples{classes}{held_out}; "
         f"{patcher.grid} = {patcher.grid.num_patches} patches of {patcher.patch_dim} values{spread}"
@@ -165,6 +168,7 @@ def _checkpoint_of_same_run(
     finish_rollback(folder)
     found = checkpoint.find_checkpoint(folder, None, say)
     if found is None:
+        _require_no_lost_checkpoints(folder)
         folder.rollbacks.unlink(missing_ok=True)
         if (folder.path / "recipe.yaml").is_file():
             say(f"{folder.path} holds a run that stopped before its first checkpoint: begins.")
@@ -176,6 +180,21 @@ def _checkpoint_of_same_run(
         "Continue with the old values, or choose another `run_dir` for the new ones.",
     )
     return found
+
+
+def _require_no_lost_checkpoints(folder: RunFolder) -> None:
+    """UserError if the log goes on where a checkpoint must have been: it is elsewhere now."""
+    last = max((int(line["step"]) for line in read_metrics(folder.metrics)), default=0)
+    if not last:
+        return
+    every = folder.recipe().checkpoint.every_steps
+    # The second one began only after the first was there.
+    if every != "auto" and last > 2 * every:
+        raise UserError(
+            f"The log of {folder.path} goes to step {last}, but there is no checkpoint; one was to "
+            f"be written every {every} steps. Bring {folder.checkpoints} back (a disk that is "
+            f"not mounted?), or delete {folder.metrics} to begin anew."
+        )
 
 
 def _describe_run(folder: RunFolder, recipe: Recipe, data: Data) -> None:

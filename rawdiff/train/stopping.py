@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType, TracebackType
 
@@ -44,6 +46,22 @@ class TimeLimit:
     @property
     def is_over(self) -> bool:
         return self.ends is not None and time.monotonic() >= self.ends
+
+
+def _stop_at_once(number: int, frame: FrameType | None) -> None:
+    raise StoppedError
+
+
+@contextmanager
+def stop_before_the_first_step() -> Iterator[None]:
+    """SIGTERM and SIGUSR1 raise StoppedError: there is nothing new to save, and nothing is lost."""
+    numbers = (signal.SIGTERM, signal.SIGUSR1)
+    before = {number: signal.signal(number, _stop_at_once) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class StopSignal:

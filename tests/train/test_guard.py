@@ -21,6 +21,7 @@ from rawdiff.model.initialize import initialize
 from rawdiff.recipe import GuardSettings
 from rawdiff.recipe_file import load_recipe
 from rawdiff.train import rollback
+from rawdiff.train.diagnosis import Diagnosis
 from rawdiff.train.guard import Guard
 from rawdiff.train.objective import Objective
 from rawdiff.train.state import TrainState
@@ -308,7 +309,18 @@ def test_a_run_that_begins_anew_forgets_what_was_left_out(tmp_path, spoiled) -> 
     spoiled(places_of(5, 6, 7, 8))
     run = train(recipe)
     shutil.rmtree(run / "checkpoints")
+    (run / "metrics.jsonl").unlink()
     spoiled([])
     train(recipe)
     assert int(checkpoint_tensors(run, 20)["jumped"]) == 0
     assert not (run / "rollbacks.json").exists()
+
+
+def test_samples_far_from_all_others_are_named_even_if_their_loss_is_finite() -> None:
+    samples = [{"index": i, "place": i, "t": 0.5, "loss": 1.0 + i} for i in range(7)]
+    samples[3]["loss"] = 1.7e36
+    found = Diagnosis(
+        step=5, skipped_in_a_row=4, skipped=4, loss=math.inf, grad_norm=1e17, usual_grad_norm=1.0,
+        harmless_when_run_again=False, gradient_norms={"a": 1e17, "b": 1.0}, samples=samples,
+    )  # fmt: skip
+    assert "The loss of 3 in the dataset is more than 1,000 times" in str(found)

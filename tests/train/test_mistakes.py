@@ -299,3 +299,29 @@ def test_an_empty_folder_and_a_folder_with_one_class(tmp_path, capsys) -> None:
     assert main(_image_command(one, tmp_path / "run")) == 0
     assert main(["sample", str(tmp_path / "run"), "sample.num_samples=3"]) == 0
     assert (tmp_path / "run" / "samples" / "picture.png").is_file()
+
+
+def test_a_mesh_that_one_process_cannot_be_is_refused_before_the_first_step(recipe, capsys) -> None:
+    text = failure(capsys, "train", recipe, "parallel.shard=2")
+    assert "`parallel.shard: 2` does not make 1, the number of processes" in text
+    assert "Write `parallel.shard: auto`" in text
+    assert "parallel.replicate" in failure(capsys, "train", recipe, "parallel.replicate=0")
+    assert not (recipe.parent / "run").exists()
+
+
+def test_checkpoints_that_are_gone_are_no_reason_to_begin_anew(recipe, run, capsys) -> None:
+    assert main(["train", str(recipe), "train.num_steps=11"]) == 0
+    log = (run / "metrics.jsonl").read_text()
+    (run / "checkpoints").rename(run.parent / "elsewhere")
+    text = failure(capsys, "train", recipe)
+    assert "goes to step 11, but there is no checkpoint; one was to be written every 5" in text
+    assert (run / "metrics.jsonl").read_text() == log
+    (run.parent / "elsewhere").rename(run / "checkpoints")
+    assert main(["train", str(recipe), "train.num_steps=12"]) == 0
+    assert len(metrics(run)) == 12
+
+
+def test_a_damaged_log_ends_no_run(recipe, run) -> None:
+    (run / "metrics.jsonl").write_bytes(b"\xb5\x00" + (run / "metrics.jsonl").read_bytes())
+    assert main(["train", str(recipe), "train.num_steps=12"]) == 0
+    assert [line["step"] for line in metrics(run)] == list(range(2, 13))

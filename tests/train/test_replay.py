@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from processes import torchrun
 from runs import metrics, small_recipe, write_arrays
 
 from rawdiff.cli import main
+from rawdiff.errors import UserError
 from rawdiff.recipe_file import load_recipe
 from rawdiff.train.objective import Objective
 from rawdiff.train.replay import replay
@@ -79,7 +81,7 @@ def test_the_first_step_that_a_machine_miscalculated_is_named(tmp_path, monkeypa
 
 def test_a_machine_that_does_not_repeat_itself_is_suspected(tmp_path, monkeypatch) -> None:
     run = trained(tmp_path)
-    monkeypatch.setattr(Objective, "errors", poisoned(lambda i: 1 + 1e-6 * torch.rand(len(i)), []))
+    monkeypatch.setattr(Objective, "errors", poisoned(lambda i: 1 + 1e-3 * torch.rand(len(i)), []))
     found = replay(run, 6)
     assert "last_layer.linear.weight" in found.unrepeatable
     assert "Computed twice in a row" in found.verdict()
@@ -109,10 +111,12 @@ def test_two_processes_find_what_one_did(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("step", "key", "words"),
     [
-        (15, "seed=0", "has the steps 1 to 14; 15 is none"),
+        (15, "seed=0", "has come to step 14, as far as it tells; 15 is none"),
         (0, "seed=0", "0 is none"),
         (5, "seed=9", "seed: 0 there, 9 now"),
         (5, "sede=9", "sede"),
+        (5, "guard.spike=0.5", "guard.spike: 8.0 there, 0.5 now"),
+        (5, "train.num_steps=3", "train.num_steps: 14 there, 3 now"),
     ],
 )
 def test_what_cannot_be_replayed_is_said(tmp_path, capsys, step, key, words) -> None:
@@ -129,3 +133,23 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_word(tmp_path, capsys) -> No
     shown = capsys.readouterr().out
     assert "is damaged" in shown
     assert "from its checkpoint of step 4" in shown
+
+
+def test_steps_that_were_never_run_are_not_judged(tmp_path) -> None:
+    run = trained(tmp_path, "train.log_every=4", train={"num_steps": 14})
+    shutil.rmtree(run / "checkpoints" / "step-00000014")
+    lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (run / "metrics.jsonl").write_text("".join(lines[:2]))  # as after a kill past step 8
+    assert "Neither the log nor a checkpoint tells of step 11" in replay(run, 11).verdict()
+    shutil.rmtree(run / "checkpoints" / "step-00000012")
+    with pytest.raises(UserError, match="has come to step 11"):
+        replay(run, 12)
+
+
+def test_what_cannot_be_written_is_shown_all_the_same(tmp_path, capsys) -> None:
+    run = trained(tmp_path)
+    (run / "replays").write_text("a file")
+    assert main(["replay", str(run), "--step", "5"]) == 0
+    shown = capsys.readouterr().out
+    assert "Not written: " in shown
+    assert "What came out equals what the run left" in shown

@@ -10,6 +10,7 @@ from processes import side_by_side, torchrun
 from runs import checkpoint_tensors, metrics, small_recipe, write_arrays
 
 from rawdiff.cli import main
+from rawdiff.train import start
 from rawdiff.train.stopping import STOPPED, StopSignal, TimeLimit
 
 FAULTY = Path(__file__).with_name("faulty.py")
@@ -33,7 +34,7 @@ def test_a_signal_to_one_process_stops_all_after_the_same_step_and_costs_nothing
     assert done.returncode == 0, done.stderr
 
     stopped = torchrun(2, "stop", 1, 7, "train", recipe, f"run_dir={run}", script=FAULTY)
-    assert "Stopped by another process after step 8, with a checkpoint" in stopped.stdout
+    assert "Stopped by SIGTERM to process 1 of 2 after step 8, with a checkpoint" in stopped.stdout
     assert stopped.returncode == 1  # torchrun knows no other code
     assert f"exitcode  : {STOPPED}" in stopped.stderr
     assert "rawdiff: " not in stopped.stderr
@@ -101,3 +102,13 @@ def test_a_later_ctrl_c_interrupts_at_once(monkeypatch) -> None:
         monkeypatch.setattr("time.monotonic", lambda: float("inf"))
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_before_the_first_step_says_that_the_command_continues(
+    tmp_path, monkeypatch, number
+) -> None:
+    before = signal.getsignal(number)
+    monkeypatch.setattr(start, "open_data", lambda recipe: signal.raise_signal(number))
+    assert main(["train", str(_recipe(tmp_path))]) == STOPPED
+    assert signal.getsignal(number) == before
