@@ -147,7 +147,7 @@ class WeatherDataset(Dataset):
             units=tuple(channel.units for channel in plan.channels),
             coordinates={
                 "latitude": tuple(plan.latitude.tolist()),
-                "longitude": tuple(plan.longitude.tolist()),
+                "longitude": tuple(np.unwrap(plan.longitude, period=360).tolist()),
             },
             scalar_names=self.framing.scalar_names,
             num_context_channels=self.framing.num_context_channels(len(plan.channels)),
