@@ -1,8 +1,6 @@
 """`python -m rawdiff` is the command `rawdiff`."""
 
-import sys
-
-from rawdiff.cli import main
+from rawdiff.cli import command
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command()

@@ -6,12 +6,13 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from rich.console import Console
 
 from rawdiff import commands
 from rawdiff.errors import UserError
-from rawdiff.parallel.processes import PeerFailedError, speaks_for_all
+from rawdiff.parallel.processes import PeerFailedError, leave, speaks_for_all
 from rawdiff.train.stopping import STOPPED, StoppedError
 from rawdiff.version import __version__
 
@@ -151,6 +152,11 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     if rest:
         args.overrides = [*args.overrides, *rest]
     return args
+
+
+def command(argv: Sequence[str] | None = None) -> NoReturn:
+    """`rawdiff`, as a process of its own."""
+    leave(main(argv))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

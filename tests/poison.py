@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rawdiff.cli import main
+from rawdiff.cli import command
 from rawdiff.train.objective import Objective
 
 Seen = list[tuple[list[int], list[float]]]
@@ -45,4 +45,4 @@ if __name__ == "__main__":
     if os.environ["RANK"] == sys.argv[1]:
         places = [int(place) for place in sys.argv[2].split(",")]
         Objective.errors = poisoned(spoil(places), [])
-    sys.exit(main(sys.argv[3:]))
+    command(sys.argv[3:])

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -222,6 +223,19 @@ def _fails_first(rank: int) -> bool:
         return store.compare_set("failed", "", str(rank)).decode() == str(rank)
     except RuntimeError:  # the store went with the process that held it
         return False
+
+
+def leave(code: int) -> NoReturn:
+    """End this process.
+
+    One of several ends without taking the interpreter down: torch's threads of gloo may still ask
+    for it then, and abort a process that has done all its work.
+    """
+    if _variable("WORLD_SIZE", 1) > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def speaks_for_all(error: UserError | None = None) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,6 +49,11 @@ class TimeLimit:
         return self.ends is not None and time.monotonic() >= self.ends
 
 
+def _hears_signals() -> bool:
+    """Only the main thread may; a run in another one is stopped by who started it."""
+    return threading.current_thread() is threading.main_thread()
+
+
 def _stop_at_once(number: int, frame: FrameType | None) -> None:
     raise StoppedError
 
@@ -55,7 +61,7 @@ def _stop_at_once(number: int, frame: FrameType | None) -> None:
 @contextmanager
 def stop_before_the_first_step() -> Iterator[None]:
     """SIGTERM and SIGUSR1 raise StoppedError: there is nothing new to save, and nothing is lost."""
-    numbers = (signal.SIGTERM, signal.SIGUSR1)
+    numbers = (signal.SIGTERM, signal.SIGUSR1) if _hears_signals() else ()
     before = {number: signal.signal(number, _stop_at_once) for number in numbers}
     try:
         yield
@@ -79,7 +85,8 @@ class StopSignal:
         return self.received is not None
 
     def __enter__(self) -> StopSignal:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1) if _hears_signals() else ()
+        for number in numbers:
             self._before[number] = signal.signal(number, self._receive)
         return self
 

@@ -9,7 +9,7 @@ import torch
 from rawdiff.assemble import make_network, make_patcher, materialize
 from rawdiff.data.statistics import fixed
 from rawdiff.parallel.apply import local, parallelize
-from rawdiff.parallel.processes import join_processes
+from rawdiff.parallel.processes import join_processes, leave
 from rawdiff.recipe_file import load_recipe
 from rawdiff.train.cost import run_on_nothing
 from rawdiff.train.state import TrainState
@@ -43,3 +43,4 @@ def _bytes(tensors) -> int:
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]), *sys.argv[2:])
+    leave(0)

@@ -7,12 +7,11 @@ before the first step, the bits of all weights.
 import hashlib
 import json
 import os
-import sys
 from pathlib import Path
 
 from torch import Tensor
 
-from rawdiff.cli import main
+from rawdiff.cli import command
 from rawdiff.parallel.apply import all_whole
 from rawdiff.train.loop import Loop
 from rawdiff.train.objective import Objective
@@ -46,4 +45,4 @@ def recorded_run(self):
 
 errors, run = Objective.errors, Loop.run
 Objective.errors, Loop.run = recorded_errors, recorded_run
-sys.exit(main())
+command()

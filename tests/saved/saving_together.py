@@ -17,7 +17,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Shard, distribute_tensor
 
 from rawdiff.errors import UserError
-from rawdiff.parallel.processes import Processes, join_processes
+from rawdiff.parallel.processes import Processes, join_processes, leave
 from rawdiff.recipe import CheckpointSettings
 from rawdiff.saved import saving
 from rawdiff.saved.folder import DESCRIPTION, RunFolder
@@ -91,3 +91,4 @@ def main() -> None:
 
 if __name__ == "__main__":  # the process that writes imports this file
     main()
+    leave(0)

@@ -6,7 +6,7 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -77,7 +77,6 @@ def at_once() -> Iterator[None]:
     """Cells are run by this very process, one at a time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Runner, "_command", command_at_once)
-        patch.setattr("rawdiff.train.loop.StopSignal", nullcontext)  # threads have no signals
         yield
 
 

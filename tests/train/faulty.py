@@ -7,7 +7,7 @@ import time
 
 import torch
 
-from rawdiff.cli import main
+from rawdiff.cli import command
 from rawdiff.data.dataset import Batch
 from rawdiff.parallel.apply import local
 from rawdiff.train.loop import Loop
@@ -48,4 +48,4 @@ def befall(name: str, rank: int, step: int) -> None:
 
 if __name__ == "__main__":
     befall(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
-    sys.exit(main(sys.argv[4:]))
+    command(sys.argv[4:])
