@@ -20,12 +20,11 @@ import torch
 from measure import write_result
 
 from rawdiff.assemble import make_network, make_patcher, materialize, open_data, take_statistics
-from rawdiff.parallel.apply import parallelize
+from rawdiff.parallel.apply import named_tensors, parallelize
 from rawdiff.parallel.processes import Processes, join_processes
 from rawdiff.precision import choose_device
 from rawdiff.recipe import CheckpointSettings, Recipe
 from rawdiff.saved.folder import DESCRIPTION, RunFolder
-from rawdiff.saved.publish import tensors_of
 from rawdiff.saved.saving import Saver
 from rawdiff.train.state import TrainState
 
@@ -122,7 +121,9 @@ def main() -> None:
         result = {
             "num_processes": processes.count,
             "num_parameters": sum(p.numel() for p in state.network.parameters()),
-            "state_bytes": sum(tensor.nbytes for tensor in tensors_of(state.state_dict())),
+            "state_bytes": sum(
+                tensor.nbytes for tensor in named_tensors(state.state_dict()).values()
+            ),
             "seconds": seconds,
         }
     for mode, found in seconds.items():

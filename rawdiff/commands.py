@@ -130,8 +130,7 @@ def _replay_table(found: Replay) -> Table:
     for block, norm in found.block_norms.items():
         table.add_row(f"  {block}", f"{norm:.4g}")
     table.add_row("step", "taken" if found.taken else "skipped by the guard")
-    worst = sorted(seen.samples, key=lambda sample: -sample["loss"])
-    for sample in worst[:5]:
+    for sample in seen.worst_samples[:5]:
         table.add_row(
             f"sample {sample['index']}",
             f"loss {sample['loss']:.4g} at t {sample['t']:.3f}, place {sample['place']} of the run",

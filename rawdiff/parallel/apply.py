@@ -133,3 +133,14 @@ def whole(tensor: Tensor) -> Tensor:
 def all_whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """As `whole`, of each."""
     return {name: whole(tensor) for name, tensor in tensors.items()}
+
+
+def named_tensors(state: Mapping[str, Any], prefix: str = "") -> dict[str, Tensor]:
+    """Nested tensors by their names in a checkpoint; what is no tensor is left out."""
+    named: dict[str, Tensor] = {}
+    for key, value in state.items():
+        if isinstance(value, Tensor):
+            named[f"{prefix}{key}"] = value
+        elif isinstance(value, Mapping):
+            named |= named_tensors(value, f"{prefix}{key}.")
+    return named

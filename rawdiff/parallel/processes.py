@@ -31,9 +31,7 @@ GONE = ("Connection closed by peer", "Connection reset by peer", "Connection ref
 PATIENCE_AT_FIRST = timedelta(hours=12)
 # Beside the steps a process may wait until another has written its part of a checkpoint.
 PATIENCE_BESIDE = timedelta(hours=1)
-
-
-BESIDE = "beside"  # describes its channel
+BESIDE = "beside"  # describes the channel for that
 
 
 class PeerFailedError(Exception):
@@ -81,6 +79,10 @@ class Processes:
     @property
     def is_first(self) -> bool:
         return self.rank == 0
+
+    def only_first(self, say: Callable[[str], None]) -> Callable[[str], None]:
+        """What says things in the first process, and nothing in others: one speaks for all."""
+        return say if self.is_first else lambda text: None
 
     def sum(self, tensor: Tensor) -> Tensor:
         """The sum over all processes, in place; on the tensor's device."""
@@ -137,7 +139,7 @@ class Processes:
     def limit_waiting(self, minutes: float) -> None:
         """From now on a process that waits longer than this for another in a step gives up.
 
-        Subgroups, as sharding has them, have time-outs of their own.
+        Each group, as sharding has them, has a time-out of its own; that beside the steps stays.
         """
         groups = dist.distributed_c10d._world.pg_map if self.count > 1 else ()
         for group in groups:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from rawdiff.errors import UserError
-from rawdiff.parallel.apply import local
+from rawdiff.parallel.apply import local, named_tensors
 from rawdiff.parallel.processes import Processes
 
 INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -48,19 +48,11 @@ def require_equal_replicas(state: dict[str, Any], shard: int, processes: Process
 def _checksums(state: dict[str, Any]) -> tuple[int, int]:
     """Sums of the bits, read as integers: one flipped bit always changes them."""
     sums: dict[bool, list[Tensor]] = {True: [], False: []}
-    for tensor in _tensors(state):
+    for tensor in named_tensors(state).values():
         bits = local(tensor).detach().contiguous().view(INTEGERS[tensor.element_size()])
         sums[isinstance(tensor, DTensor)].append(bits.sum(dtype=torch.int64).cpu())
     of_shard, of_all = (int(sum(sums[sharded], torch.tensor(0))) for sharded in (True, False))
     return of_shard, of_all
-
-
-def _tensors(state: dict[str, Any]) -> Iterator[Tensor]:
-    for value in state.values():
-        if isinstance(value, dict):
-            yield from _tensors(value)
-        elif isinstance(value, Tensor):
-            yield value
 
 
 def _different(checksums: Sequence[Checksum], shard: int) -> str:

@@ -21,6 +21,7 @@ import torch
 from torch.distributed.checkpoint.state_dict_loader import load as dcp_load
 
 from rawdiff.errors import UserError
+from rawdiff.parallel.apply import named_tensors
 from rawdiff.saved.folder import RunFolder
 from rawdiff.saved.safe_reader import SafeReader
 
@@ -122,7 +123,7 @@ def load(checkpoint: Checkpoint, state: dict[str, Any]) -> dict[str, Any]:
     Raises UserError that names the first tensor that the checkpoint lacks or has otherwise.
     """
     saved = SafeReader(checkpoint.path).shapes()
-    for name, tensor in named_tensors(state):
+    for name, tensor in named_tensors(state).items():
         facts = saved.get(name)
         if facts is None or facts.size != tensor.shape:
             found = f"shape {tuple(facts.size)}" if facts else "none of that name"
@@ -143,17 +144,6 @@ def _read(checkpoint: Checkpoint, state: dict[str, Any]) -> None:
             storage_reader=SafeReader(checkpoint.path),
             no_dist=not torch.distributed.is_initialized(),
         )
-
-
-def named_tensors(state: dict[str, Any], prefix: str = "") -> list[tuple[str, torch.Tensor]]:
-    """Nested tensors by their names in a checkpoint."""
-    pairs = []
-    for key, value in state.items():
-        if isinstance(value, torch.Tensor):
-            pairs.append((f"{prefix}{key}", value))
-        elif isinstance(value, dict):
-            pairs += named_tensors(value, f"{prefix}{key}.")
-    return pairs
 
 
 def load_weights(checkpoint: Checkpoint, weights: str) -> dict[str, torch.Tensor]:

@@ -17,9 +17,8 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from rawdiff.files import write_text
+from rawdiff.parallel.apply import named_tensors
 from rawdiff.parallel.processes import Processes
 from rawdiff.recipe import CheckpointSettings
 from rawdiff.saved.checkpoint import MANIFEST, PREFIX, REPLACED, Checkpoint, checkpoints, sha256
@@ -48,7 +47,7 @@ def make_partial(folder: RunFolder, step: int, state: State) -> Path:
 
     Called by the first process.
     """
-    needed = sum(tensor.nbytes for tensor in tensors_of(state))
+    needed = sum(tensor.nbytes for tensor in named_tensors(state).values())
     folder.checkpoints.mkdir(exist_ok=True)
     if (free := shutil.disk_usage(folder.checkpoints).free) < needed:
         raise OSError(f"{needed / 1e9:.3g} GB are needed, but only {free / 1e9:.3g} GB are free")
@@ -145,11 +144,3 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def tensors_of(state: Any) -> list[torch.Tensor]:
-    """All tensors of nested dicts and lists."""
-    if isinstance(state, torch.Tensor):
-        return [state]
-    values = state.values() if isinstance(state, dict) else state if isinstance(state, list) else ()
-    return [tensor for value in values for tensor in tensors_of(value)]

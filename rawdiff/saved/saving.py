@@ -21,13 +21,13 @@ from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 from torch.distributed.checkpoint.state_dict_saver import save as dcp_save
 
 from rawdiff.errors import UserError
-from rawdiff.parallel.apply import local
+from rawdiff.parallel.apply import local, named_tensors
 from rawdiff.parallel.processes import FailedTogetherError, Processes
 from rawdiff.recipe import CheckpointSettings
 from rawdiff.saved.checkpoint import checkpoints
 from rawdiff.saved.folder import RunFolder
 from rawdiff.saved.interval import Interval
-from rawdiff.saved.publish import State, clear_leftovers, commit, make_partial, tensors_of
+from rawdiff.saved.publish import State, clear_leftovers, commit, make_partial
 from rawdiff.saved.writer import WriterProcess
 
 Say = Callable[[str], None]
@@ -152,7 +152,8 @@ class Saver:
             return "that needs several processes, started by torchrun"
         # A copy that outgrows it would not raise an error: it would end the run with SIGBUS.
         needed = (
-            sum(local(tensor).nbytes for tensor in tensors_of(state)) * self.processes.count_here
+            sum(local(tensor).nbytes for tensor in named_tensors(state).values())
+            * self.processes.count_here
         )
         free = shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.is_dir() else 0
         if any(self.processes.gather(free < needed)):

@@ -42,6 +42,11 @@ class Diagnosis:
     gradient_norms: dict[str, float]
     samples: list[dict[str, Any]]
 
+    @property
+    def worst_samples(self) -> list[dict[str, Any]]:
+        """The largest losses first, and before them those that are no number."""
+        return sorted(self.samples, key=lambda s: (not math.isnan(s["loss"]), -s["loss"]))
+
     def write(self, folder: RunFolder) -> None:
         write_text(folder.diagnosis, json.dumps(without_nan(vars(self)), indent=1, allow_nan=False))
 

@@ -22,13 +22,13 @@ from rawdiff.data.dataset import Batch
 from rawdiff.errors import UserError
 from rawdiff.files import write_text
 from rawdiff.model.network import Network
-from rawdiff.parallel.apply import local
+from rawdiff.parallel.apply import local, named_tensors
 from rawdiff.parallel.processes import Processes, join_processes
 from rawdiff.precision import choose_device
 from rawdiff.recipe import Recipe
 from rawdiff.recipe_file import load_recipe
 from rawdiff.saved import checkpoint
-from rawdiff.saved.checkpoint import Checkpoint, named_tensors
+from rawdiff.saved.checkpoint import Checkpoint
 from rawdiff.saved.folder import RunFolder
 from rawdiff.train.diagnosis import Diagnosis, diagnose, without_nan
 from rawdiff.train.log import read_metrics
@@ -157,7 +157,7 @@ def replay(
         raise UserError(f"{run} has come to step {last:,}, as far as it tells; {step} is none.")
     device = choose_device(recipe.train.device)
     with join_processes(on_gpu=device.type == "cuda") as processes:
-        say = say if processes.is_first else _say_nothing
+        say = processes.only_first(say)
         training = _begin(folder, recipe, step, device, processes, say)
         again = _Again(training, folder)
         again.run_before(step, progress if processes.is_first else None)
@@ -165,10 +165,6 @@ def replay(
         path = folder.replays / f"step-{step:08d}.json"
         say(processes.from_first(lambda: _write(path, found)))
     return found
-
-
-def _say_nothing(text: str) -> None:
-    """One process speaks for all."""
 
 
 def _last_step(folder: RunFolder) -> int:
@@ -281,8 +277,8 @@ class _Again:
         if not processes.from_first(lambda: bool(there) and there[0].damage() is None):
             return None
         content = state.state_dict()
-        own = {name: local(tensor).clone() for name, tensor in named_tensors(content)}
-        saved = named_tensors(checkpoint.load(there[0], content))
+        own = {name: local(tensor).clone() for name, tensor in named_tensors(content).items()}
+        saved = named_tensors(checkpoint.load(there[0], content)).items()
         differ = [name for name, tensor in saved if not _same_bits(own[name], local(tensor))]
         return _in_any(differ, processes)
 

@@ -32,6 +32,7 @@ from rawdiff.saved.environment import environment_json
 from rawdiff.saved.folder import RunFolder
 from rawdiff.saved.saving import Saver
 from rawdiff.train.cost import measure_cost
+from rawdiff.train.heap import keep_freed_memory
 from rawdiff.train.log import Log, read_metrics
 from rawdiff.train.loop import Loop
 from rawdiff.train.pace import Pace
@@ -55,11 +56,13 @@ def train(recipe: Recipe, say: Say = print) -> RunFolder:
     """
     time_limit = TimeLimit.begin(recipe.train.stop_after_hours)
     device = choose_device(recipe.train.device)
+    if device.type == "cpu":
+        keep_freed_memory()
     with stop_before_the_first_step(), join_processes(on_gpu=device.type == "cuda") as processes:
         share_batch(recipe.train.batch_size, recipe.train.micro_batch_size, processes.count)
         mesh_shape(recipe.parallel, processes)  # refuses what cannot be spread so
         require_gatherable(recipe.parallel, processes.count, recipe.train.precision, device.type)
-        say = say if processes.is_first else _say_nothing
+        say = processes.only_first(say)
         folder = processes.from_first(lambda: _make_folder(recipe.run_dir))
         with locked(folder.path) if processes.is_first else nullcontext():
             finished = _train(folder, recipe, device, processes, time_limit, say)
@@ -70,10 +73,6 @@ def train(recipe: Recipe, say: Say = print) -> RunFolder:
     if not finished:
         raise StoppedError
     return folder
-
-
-def _say_nothing(text: str) -> None:
-    """One process speaks for all."""
 
 
 def _train(

@@ -324,3 +324,5 @@ def test_samples_far_from_all_others_are_named_even_if_their_loss_is_finite() ->
         harmless_when_run_again=False, gradient_norms={"a": 1e17, "b": 1.0}, samples=samples,
     )  # fmt: skip
     assert "The loss of 3 in the dataset is more than 1,000 times" in str(found)
+    samples[5]["loss"] = math.nan
+    assert [sample["index"] for sample in found.worst_samples[:3]] == [5, 3, 6]
