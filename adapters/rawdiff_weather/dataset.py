@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveInt, PrivateAttr, model_validator
 
 from rawdiff.data.dataset import DataInfo, Sample
+from rawdiff.data.packed import packed_folder
 from rawdiff.errors import UserError
 from rawdiff.series import Request, Rollout, Series
 from rawdiff.settings import Settings
@@ -20,13 +22,17 @@ from rawdiff_weather.axes import Ints
 from rawdiff_weather.baselines import Climatology
 from rawdiff_weather.forecast import Forecasts
 from rawdiff_weather.framing import Fields, Forcing, Framing, Target
+from rawdiff_weather.prepare import pack_states, require_same_states
 from rawdiff_weather.reading import Reader
 from rawdiff_weather.seasons import natural_season
 from rawdiff_weather.selection import Channel, Plan, Region, select
-from rawdiff_weather.source import open_source
+from rawdiff_weather.source import Source, open_source
+from rawdiff_weather.states import packed_source, read_index
 
 LevelWeights = Literal["equal", "pressure"]
 NAMES = ("standard_name", "long_name")  # what samples carry of the attributes of a variable
+STORED_BY = ("path", "variables", "levels", "static", "step", "region", "member")
+"""The settings that say which fields are read; others only frame them."""
 AT_ONCE = 2**28  # bytes of states, while a climatology is computed
 
 
@@ -84,6 +90,7 @@ class WeatherDataset(Series):
     area_weights: bool = True
     variable_weights: dict[str, NonNegativeFloat] = Field(default_factory=dict)
     level_weights: LevelWeights = "equal"
+    _copy: Path | None = PrivateAttr(default=None)
 
     @model_validator(mode="after")
     def _agree(self) -> WeatherDataset:
@@ -104,7 +111,7 @@ class WeatherDataset(Series):
     def plan(self, time: tuple[str, str] | None) -> Plan:
         """Of the fields in a range of times. UserError for what the files do not have."""
         return select(
-            open_source(self.path),
+            self.source,
             self.variables,
             self.levels,
             static=self.static,
@@ -114,6 +121,39 @@ class WeatherDataset(Series):
             region=self.region and Region(*self.region),
             member=self.member,
         )
+
+    @cached_property
+    def source(self) -> Source:
+        return open_source(self.path) if self._copy is None else packed_source(self._copy)
+
+    def pack(self, root: Path, progress: Callable[[int, int], None]) -> Path:
+        """States are packed, not samples, which would hold each of them several times."""
+        folder = packed_folder(self, root, STORED_BY)
+        for time in self._ranges:
+            pack_states(Reader(self.plan(time)), json.dumps(time), folder, progress)
+        return folder
+
+    def packed(self, root: Path) -> WeatherDataset | None:
+        folder = packed_folder(self, root, STORED_BY)
+        index = read_index(folder)
+        if index is None or not all(json.dumps(time) in index.ranges for time in self._ranges):
+            return None
+        copy = type(self)(**self.model_dump())
+        copy._copy = folder
+        try:
+            plans = [self.plan(time) for time in self._ranges]
+        except UserError:
+            return copy  # the source is gone; the copy stands for it
+        for plan, packed in zip(plans, map(copy.plan, self._ranges), strict=True):
+            require_same_states(folder, packed, plan)
+        return copy
+
+    @property
+    def _ranges(self) -> tuple[tuple[str, str] | None, ...]:
+        """The ranges of time whose states are read."""
+        if self.climatology is None or self.climatology.time == self.time:
+            return (self.time,)
+        return (self.time, self.climatology.time)
 
     @cached_property
     def reader(self) -> Reader:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -126,6 +127,21 @@ class Dataset(Settings, ABC):
     def get_batch(self, indices: Sequence[int]) -> list[Sample]:
         """Several samples; override where reading them together is faster."""
         return [self[index] for index in indices]
+
+    def pack(self, root: Path, progress: Callable[[int, int], None]) -> Path | None:
+        """Write a copy into a folder under `root`, where it is found by `packed`; the folder.
+
+        For a dataset whose samples have parts in common. None (as here): it is packed sample by
+        sample. The same call again goes on where it stopped. UserError if it cannot be written.
+        """
+        return None
+
+    def packed(self, root: Path) -> Dataset | None:
+        """The same samples from a copy that `pack` finished under `root`; None if there is none.
+
+        UserError if the source is there and differs from what was packed.
+        """
+        return None
 
     def augment(self, batch: Batch, draw: Draw) -> Batch:
         """Random changes that leave a sample a true sample (flips, rotations); training only.
