@@ -149,19 +149,26 @@ class _Process:
             raise
 
     def map(self, work: Callable[[Task], None], tasks: Sequence[Task]) -> None:
-        """By this thread and others, each with an equal share."""
+        """By this thread, and by others as far as they find time."""
+        left = list(reversed(tasks))
 
-        def do(share: Sequence[Task]) -> None:
-            for task in share:
+        def do() -> None:
+            while True:
+                try:
+                    task = left.pop()
+                except IndexError:  # another thread was faster
+                    return
                 work(task)
 
-        num_shares = min(self._num_threads, len(tasks))
-        others = [self._pool.submit(do, tasks[i::num_shares]) for i in range(1, num_shares)]
+        num_others = min(self._num_threads, len(tasks)) - 1
+        others = [self._pool.submit(do) for _ in range(num_others)]
         try:
-            do(tasks[::num_shares] if num_shares else ())
+            do()
         finally:
-            wait(others)  # none may write into a result that was given up
-        for other in others:
+            left.clear()
+            begun = [other for other in others if not other.cancel()]
+            wait(begun)  # none may write into a result that was given up
+        for other in begun:
             other.result()
 
 
