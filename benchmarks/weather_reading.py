@@ -28,7 +28,6 @@ from rawdiff_weather.reading import Reader
 from rawdiff_weather.selection import select
 from rawdiff_weather.source import open_source
 from rawdiff_weather.states import packed_source
-from zarr.codecs import ZstdCodec
 
 NAMES = [f"v{i}" for i in range(6)]
 LEVELS, LATITUDES, LONGITUDES = 13, 121, 240
@@ -36,6 +35,7 @@ STORES: dict[str, dict[str, Any]] = {
     "zarr 2, Blosc (WeatherBench 2)": {"zarr_format": 2},
     "zarr 3, Zstandard": {"zarr_format": 3},
 }
+SIX_HOURS = np.timedelta64(6, "h")
 Read = Callable[[int], Any]
 
 
@@ -55,7 +55,8 @@ def make_fields(num_times: int) -> xr.Dataset:
     return xr.Dataset(
         {name: (dims, draw(), {"units": "K"}) for name in NAMES},
         coords={
-            "time": np.datetime64("2000-01-01", "ns") + np.arange(num_times) * np.timedelta64(6, "h"),
+            "time": np.datetime64("2000-01-01", "ns")
+            + np.arange(num_times) * np.timedelta64(6, "h"),
             "level": ("level", 50.0 * np.arange(1, LEVELS + 1), {"units": "hPa"}),
             "latitude": np.linspace(90, -90, LATITUDES),
             "longitude": np.arange(LONGITUDES) * 360 / LONGITUDES,
@@ -129,16 +130,18 @@ def main() -> None:
             stored = sum(file.stat().st_size for file in Path(path).rglob("*") if file.is_file())
             reads = readers(path, Path(folder) / "packed")
             found = measure(reads, args.times, args.rounds, args.reads)
-        ours = {n: found[n]["milliseconds"] for n in ("rawdiff", "rawdiff, packed")}
+        ours = {own: found[own]["milliseconds"] for own in ("rawdiff", "rawdiff, packed")}
         ratios = {
-            n: {other: values["milliseconds"] / own for other, values in found.items() if other != n}
+            n: {
+                other: values["milliseconds"] / own for other, values in found.items() if other != n
+            }
             for n, own in ours.items()
         }
         share = stored / (4 * fields.sizes["time"] * len(NAMES) * np.prod(chunks))
         results[name] = {"stored_share": share, "readers": found, "times_as_fast_as": ratios}
         print(f"{name}, compressed to {share:.0%}")
         for reader, values in found.items():
-            against = "".join(f"{ratios[n].get(reader, 1.0):8.1f}" for n in ours)
+            against = "".join(f"{ratios[own][reader]:8.1f}" for own in ours)
             print(
                 f"  {reader:16} {values['times_a_second']:7.1f} times a second, "
                 f"{values['milliseconds_of_cores']:5.1f} ms of cores;{against}"

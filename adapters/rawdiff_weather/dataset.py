@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveInt, PrivateAttr, model_validator
 
-from rawdiff.data.dataset import DataInfo, Sample
+from rawdiff.data.dataset import DataInfo, Finding, Sample
 from rawdiff.data.packed import packed_folder
 from rawdiff.errors import UserError
 from rawdiff.series import Request, Rollout, Series
@@ -22,6 +22,7 @@ from rawdiff_weather.axes import Ints
 from rawdiff_weather.baselines import Climatology
 from rawdiff_weather.forecast import Forecasts
 from rawdiff_weather.framing import Fields, Forcing, Framing, Target
+from rawdiff_weather.inspection import findings
 from rawdiff_weather.prepare import pack_states, require_same_states
 from rawdiff_weather.reading import Reader
 from rawdiff_weather.seasons import natural_season
@@ -147,6 +148,9 @@ class WeatherDataset(Series):
         for plan, packed in zip(plans, map(copy.plan, self._ranges), strict=True):
             require_same_states(folder, packed, plan)
         return copy
+
+    def findings(self) -> Iterator[Finding]:
+        yield from findings(self.reader)
 
     @property
     def _ranges(self) -> tuple[tuple[str, str] | None, ...]:
