@@ -99,13 +99,21 @@ class Scoring:
 
     def _able(self, evaluators: Mapping[str, Scorer]) -> dict[str, Scorer]:
         """Those that have a score of such samples, as far as one can tell before they are there."""
-        found = {name: evaluator.obstacle(self._basis) for name, evaluator in evaluators.items()}
+        found = {name: self._obstacle(evaluator) for name, evaluator in evaluators.items()}
         lines = [f"`{name}` has no score: {why}" for name, why in found.items() if why]
         if lines and len(lines) == len(found):
             raise UserError("\n".join(lines))
         for line in lines:
             self.say(line)
         return {name: evaluators[name] for name, why in found.items() if not why}
+
+    def _obstacle(self, evaluator: Scorer) -> str | None:
+        if isinstance(evaluator, SeriesEvaluator) and self._recipe.holdout_data is None:
+            return (
+                "forecasts are compared with what came, in a time that training has not seen. Hold "
+                "one out: `holdout: {data: {time: [FIRST, LAST]}}`."
+            )
+        return evaluator.obstacle(self._basis)
 
     def _held_out(self) -> Batch:
         if self._data.holdout is None:
@@ -166,12 +174,7 @@ class Scoring:
         return report_of(name, evaluator, scores, counts, own.name if own else "")
 
     def _score_series(self, name: str, evaluator: SeriesEvaluator) -> Report:
-        if self._data.holdout is None or self._recipe.holdout_data is None:
-            raise UserError(
-                f"`{name}` compares forecasts with what came, in a time that training has not "
-                "seen. Hold one out: `holdout: {data: {time: [FIRST, LAST]}}`, also at the end of "
-                "this command."
-            )
+        assert self._data.holdout is not None
         train, held_out = (
             open_series(self.folder, self.model, part.dataset)
             for part in (self._data.train, self._data.holdout)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -44,6 +44,8 @@ class ForecastEvaluator(SeriesEvaluator):
     From `num_inits` held-out times spread evenly (or from those in `inits`), `num_members` go
     `num_steps` on. With `climatology`, training states are read for the baselines that need one.
     """
+
+    by_default: ClassVar[bool] = False  # data of weather name it
 
     num_inits: int = Field(default=32, ge=1)
     inits: tuple[str, ...] | None = None
