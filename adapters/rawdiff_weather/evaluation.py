@@ -21,10 +21,10 @@ from rawdiff.errors import UserError
 from rawdiff.evaluate.evaluator import Progress, SeriesEvaluator
 from rawdiff.evaluate.report import GENERATED
 from rawdiff.series import Draw, Rollout, Series
+from rawdiff_weather.axes import Fields
 from rawdiff_weather.baselines import Climatology, Damping, baseline_forecasts
 from rawdiff_weather.dataset import AT_ONCE, WeatherDataset
 from rawdiff_weather.forecast import find_inits, known_states
-from rawdiff_weather.framing import Fields
 from rawdiff_weather.page import Example, Tables, channel_name, write_page
 from rawdiff_weather.reading import Reader
 from rawdiff_weather.rollout import Course, Stage, stages
@@ -58,7 +58,7 @@ class ForecastEvaluator(SeriesEvaluator):
     ) -> tuple[dict[str, dict[str, float]], int]:
         assert isinstance(held_out, WeatherDataset)
         assert isinstance(train, WeatherDataset)
-        if not held_out.past:
+        if not held_out.is_told_states:
             raise UserError(
                 "`forecast` scores forecasts, but this model generates states from nothing "
                 "(`past: 0`). Choose other evaluators: `--metric frechet,spectrum`."
@@ -159,6 +159,11 @@ class Trial:
         """Places among the held-out times with all that a forecast must know and meet."""
         before = [self._times.later(-k) for k in range(self.data.past)]
         whole = np.all([where >= 0 for where in (*before, *self._later.values())], axis=0)
+        if (background := self.data.framing.background) is not None:
+            for later in self._later.values():
+                there = np.flatnonzero(whole)
+                valid, init = self._times.take(later[there]), self._times.take(there)
+                whole[there] = background.has(valid, init)
         if texts is not None:
             found = find_inits(self._times, texts)
             if lacking := [self._times.text(i) for i in found.tolist() if not whole[i]]:
@@ -193,7 +198,7 @@ class Trial:
         def take(stage: Stage, forecast: Fields) -> None:
             place = self._later[stage.step][[init]]
             truth = torch.from_numpy(self._reader.read(place)[0])
-            self._score(stage, init, known[0], torch.from_numpy(forecast), truth)
+            self._score(stage, init, known.get(0), torch.from_numpy(forecast), truth)
             if keep and self.example is not None:
                 self.example.add(self.lead_names[stage.step], forecast, truth.numpy())
 
@@ -201,25 +206,39 @@ class Trial:
         Rollout(len(self.stages), course.questions(self.stages, states, take)).run(draw)
 
     def _score(
-        self, stage: Stage, init: int, state: Fields, forecast: Tensor, truth: Tensor
+        self, stage: Stage, init: int, state: Fields | None, forecast: Tensor, truth: Tensor
     ) -> None:
+        """The forecast, and what needs no model, from the last known state if there is one."""
         normal, step = self.normal, stage.step
-        if normal is None:
-            self._add(GENERATED, step, forecast, truth, None)
-            self._add("persistence", step, torch.from_numpy(state)[None], truth, None)
-            return
-        then, valid = self._times.datetime64[[init, self._later[step][init]]]
-        mean = normal.climatology.at(valid)
+        valid = self._later[step][init]
+        others: dict[str, Tensor] = {}
+        mean = None
+        if normal is not None:
+            then, now = self._times.datetime64[[init, valid]]
+            mean = normal.climatology.at(now)
+            others = {"climatology": mean}
+            if state is not None:
+                known, damping = torch.from_numpy(state), normal.damping.factor(step)
+                others = baseline_forecasts(known, then, now, normal.climatology, damping)
+        elif state is not None:
+            others = {"persistence": torch.from_numpy(state)}
+        if (background := self._background(init, valid)) is not None:
+            others["background"] = background
         self._add(GENERATED, step, forecast, truth, mean)
-        damping = normal.damping.factor(step)
-        others = baseline_forecasts(
-            torch.from_numpy(state), then, valid, normal.climatology, damping
-        )
         for name, one in others.items():
             self._add(name, step, one[None], truth, mean)
-        if normal.years is not None:
-            years = normal.reader.read(normal.years.indices(valid))
+        if normal is not None and normal.years is not None:
+            years = normal.reader.read(normal.years.indices(now))
             self._add(YEARS, step, torch.from_numpy(years), truth, mean)
+
+    def _background(self, init: int, valid: int) -> Tensor | None:
+        """Where it has all that is predicted."""
+        background = self.data.framing.background
+        names = [channel.name for channel in self._reader.plan.channels]
+        if background is None or not set(names) <= set(background.names):
+            return None
+        times = [self._times.take(np.array([place])) for place in (valid, init)]
+        return torch.from_numpy(background.at(*times)[0, background.places_of(names)])
 
     def _add(
         self, name: str, step: int, forecast: Tensor, truth: Tensor, mean: Tensor | None
@@ -282,3 +301,6 @@ def _without_nan(row: Row) -> Row:
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
     return {key: mended(value) for key, value in row.items()}
+
+
+# AXES

@@ -16,8 +16,7 @@ from matplotlib.figure import Figure
 
 from rawdiff.conditions import spread
 from rawdiff.evaluate.report import GENERATED
-from rawdiff_weather.axes import Floats
-from rawdiff_weather.framing import Fields
+from rawdiff_weather.axes import Fields, Floats
 from rawdiff_weather.scores import Row
 from rawdiff_weather.selection import Channel
 
@@ -143,7 +142,7 @@ def _range(tables: Tables, score: str, channel: str) -> tuple[float | None, floa
     values = [v for name in others for v in _curve(tables, name, score, channel)[1]]
     if len(others) < 2 or not values or score == "acc":
         return None, None
-    return 0, 1.15 * max(values)
+    return 0, 1.15 * max(values) or None
 
 
 def _name_leads(axis: Axes, lead_names: dict[int, str]) -> None:
