@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 
 from rawdiff.data.dataset import DataInfo, Sample
@@ -20,14 +19,13 @@ from rawdiff_weather.background import Background, BackgroundSettings
 from rawdiff_weather.baselines import Climatology
 from rawdiff_weather.forecast import Forecasts
 from rawdiff_weather.framing import Forcing, Framing, Target
+from rawdiff_weather.normal import climatology_of
 from rawdiff_weather.reading import Reader
-from rawdiff_weather.seasons import natural_season
 from rawdiff_weather.selection import Plan, Region, select
 from rawdiff_weather.source import open_source
 from rawdiff_weather.weighting import LevelWeights, weights
 
 NAMES = ("standard_name", "long_name")  # what samples carry of the attributes of a variable
-AT_ONCE = 2**28  # bytes of states, while a climatology is computed
 
 
 class Windows(NamedTuple):
@@ -144,14 +142,7 @@ class WeatherDataset(Series):
     def _climatology(self) -> Climatology | None:
         if self.climatology is None:
             return None
-        reader = Reader(self.plan(self.climatology.time))
-        times = reader.plan.times.datetime64
-        found = Climatology(natural_season(times))
-        size = max(1, AT_ONCE // (4 * int(np.prod(reader.plan.shape))))
-        for start in range(0, len(times), size):
-            part = range(start, min(start + size, len(times)))
-            found.update(times[part.start : part.stop], torch.from_numpy(reader.read(part)))
-        return found
+        return climatology_of(Reader(self.plan(self.climatology.time)))
 
     @cached_property
     def windows(self) -> Windows:

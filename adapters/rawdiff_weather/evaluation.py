@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
-import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -22,18 +18,17 @@ from rawdiff.evaluate.evaluator import Progress, SeriesEvaluator
 from rawdiff.evaluate.report import GENERATED
 from rawdiff.series import Draw, Rollout, Series
 from rawdiff_weather.axes import Fields
-from rawdiff_weather.baselines import Climatology, Damping, baseline_forecasts
-from rawdiff_weather.dataset import AT_ONCE, WeatherDataset
+from rawdiff_weather.baselines import baseline_forecasts
+from rawdiff_weather.dataset import WeatherDataset
 from rawdiff_weather.forecast import find_inits, known_states
-from rawdiff_weather.page import Example, Tables, channel_name, write_page
+from rawdiff_weather.normal import Normal
+from rawdiff_weather.page import Example, write_page
 from rawdiff_weather.reading import Reader
 from rawdiff_weather.rollout import Course, Stage, stages
-from rawdiff_weather.scores import ForecastScores, Row
-from rawdiff_weather.seasons import SameSeason, natural_season
+from rawdiff_weather.scores import ForecastScores
+from rawdiff_weather.tables import headlines, write_tables
 from rawdiff_weather.times import TimeAxis
 
-HEADLINES = ("rmse", "crps", "spread_skill")
-MAX_CHANNELS, MAX_LEADS = 8, 6  # of the table in the terminal; files have all
 YEARS = "years of climatology"
 """The column of the ensemble of the same season in each training year."""
 
@@ -75,55 +70,9 @@ class ForecastEvaluator(SeriesEvaluator):
             trial.run(init, draw, keep=number == len(inits) // 2)
             progress(number + 1, len(inits))
         tables = {name: scores.result() for name, scores in trial.scores.items()}
-        _write_tables(folder, tables)
+        write_tables(folder, tables)
         write_page(folder, tables, trial.lead_names, trial.example)
         return headlines(tables, trial.lead_names), len(inits)
-
-
-@dataclass(frozen=True, eq=False)
-class Normal:
-    """What is usual in the training years: the mean of each season, its years, what persists."""
-
-    reader: Reader
-    climatology: Climatology
-    damping: Damping
-    years: SameSeason | None
-
-    @staticmethod
-    def of(reader: Reader, steps: list[int]) -> Normal | None:
-        """Reads all training states twice. None for a calendar that numpy has no dates of."""
-        times = reader.plan.times
-        try:
-            dates = times.datetime64
-        except UserError:
-            return None
-        by = natural_season(dates)
-        climatology, damping = Climatology(by), Damping()
-        size = max(1, AT_ONCE // (4 * int(np.prod(reader.plan.shape))))
-        for start in range(0, len(times), size):
-            part = range(start, min(start + size, len(times)))
-            climatology.update(dates[part.start : part.stop], torch.from_numpy(reader.read(part)))
-        later = {step: times.later(step) for step in steps}
-        for start in range(0, len(times), size):
-            part = range(start, min(start + size, len(times) - 1))
-            anomalies = _anomalies(reader, np.array(part), climatology)
-            for step in steps:
-                here = [i for i in part if later[step][i] >= 0]
-                if here:
-                    then = _anomalies(reader, later[step][here], climatology)
-                    for i, anomaly in zip(here, then, strict=True):
-                        damping.update(step, anomalies[i - part.start], anomaly)
-        try:
-            years = SameSeason(dates, by)
-        except UserError:
-            years = None  # fewer than two years
-        return Normal(reader, climatology, damping, years)
-
-
-def _anomalies(reader: Reader, places: Any, climatology: Climatology) -> Tensor:
-    dates = reader.plan.times.take(places).datetime64
-    states = torch.from_numpy(reader.read(places))
-    return torch.stack([x - climatology.at(d) for x, d in zip(states, dates, strict=True)])
 
 
 @dataclass(eq=False)
@@ -252,55 +201,3 @@ class Trial:
                 num_members=len(forecast),
             )
         self.scores[name].update(step, forecast, truth, mean)
-
-
-def headlines(tables: Tables, lead_names: dict[int, str]) -> dict[str, dict[str, float]]:
-    """By column, then `rmse/z500/3 days`: of all the Earth, what a terminal can show."""
-    return {
-        name: {
-            f"{row['score']}/{channel_name(row)}/{lead_names[row['lead']]}": row["value"]
-            for row in _shown(table["scores"])
-        }
-        for name, table in tables.items()
-    }
-
-
-def _shown(rows: list[Row]) -> Iterator[Row]:
-    leads = sorted({row["lead"] for row in rows})
-    leads = [leads[i] for i in spread(MAX_LEADS, len(leads))]
-    channels = list(dict.fromkeys(channel_name(row) for row in rows))[:MAX_CHANNELS]
-    for score in HEADLINES:
-        for row in rows:
-            whole = row["region"] == "global" and row["lead"] in leads
-            shown = row["score"] == score and whole and channel_name(row) in channels
-            if shown and math.isfinite(row["value"]):
-                yield row
-
-
-def _write_tables(folder: Path, tables: Tables) -> None:
-    """scores.csv, one row for each score; and all with ranks and spectra as JSON."""
-    with (folder / "scores.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        keys = ("variable", "level", "lead", "region", "score", "value")
-        writer.writerow(("forecast", *keys))
-        for name, table in tables.items():
-            writer.writerows([name, *(row[key] for key in keys)] for row in table["scores"])
-    content = {
-        name: {kind: [_without_nan(row) for row in rows] for kind, rows in table.items()}
-        for name, table in tables.items()
-    }
-    (folder / "scores.json").write_text(json.dumps(content, allow_nan=False))
-
-
-def _without_nan(row: Row) -> Row:
-    """NaN, which JSON does not have, as null."""
-
-    def mended(value: Any) -> Any:
-        if isinstance(value, list):
-            return [mended(one) for one in value]
-        return None if isinstance(value, float) and not math.isfinite(value) else value
-
-    return {key: mended(value) for key, value in row.items()}
-
-
-# AXES

@@ -19,8 +19,8 @@ from rawdiff.evaluate.report import GENERATED
 from rawdiff_weather.axes import Fields, Floats
 from rawdiff_weather.scores import Row
 from rawdiff_weather.selection import Channel
+from rawdiff_weather.tables import Tables, channel_name
 
-Tables = dict[str, dict[str, list[Row]]]
 MAX_CHANNELS, MAX_LEADS = 4, 4
 TITLES = {
     "rmse": "RMSE",
@@ -90,10 +90,6 @@ def write_page(
         f"<style>{style}</style>\n<h1>Forecasts and what came</h1>\n" + "\n".join(parts)
     )
     (folder / "index.html").write_text(page, encoding="utf-8")
-
-
-def channel_name(row: Row) -> str:
-    return row["variable"] if row["level"] is None else f"{row['variable']}@{row['level']:g}"
 
 
 def _channels(tables: Tables) -> list[str]:

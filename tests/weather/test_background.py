@@ -141,12 +141,14 @@ def test_refining_has_one_draw_at_each_time(store, coarse, tmp_path) -> None:
 
 def test_scores_show_the_background_itself(store, forecast, tmp_path) -> None:
     keys = {"target": "residual", "past": 1}
-    parts = [
-        dataset(store, forecast, time=time, **keys) for time in (None, ("2000-01-06", "2000-01-07"))
-    ]
-    found, _ = ForecastEvaluator(num_members=2, num_steps=1).score(
-        lambda question: torch.zeros(2, 1, 6, 8), parts[1], parts[0], tmp_path, lambda done, of: None
-    )  # fmt: skip
+    train = dataset(store, forecast, **keys)
+    held_out = dataset(store, forecast, time=("2000-01-06", "2000-01-07"), **keys)
+
+    def nothing(question: Question) -> Tensor:
+        return torch.zeros(2, 1, 6, 8)
+
+    evaluator = ForecastEvaluator(num_members=2, num_steps=1)
+    found, _ = evaluator.score(nothing, held_out, train, tmp_path, lambda done, total: None)
     key = "rmse/wind/6 hours"
     assert found["generated"][key] == pytest.approx(found["background"][key])
     assert found["persistence"][key] > 0
