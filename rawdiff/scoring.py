@@ -179,11 +179,30 @@ class Scoring:
             open_series(self.folder, self.model, part.dataset)
             for part in (self._data.train, self._data.holdout)
         )
+        facts = {
+            "kept": "forecasts",
+            **self._drawn_facts,
+            "held out": self._data_facts(self._data.holdout),
+            "train": self._data_facts(self._data.train),
+            "evaluator": {"name": name, **evaluator.model_dump(mode="json")},
+            "code of the evaluator": _code_digest(type(evaluator)),
+        }
+
+        def kept(num: int, make: Callable[[int], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
+            store = self._store(facts, num, 1)
+
+            def one_by_one(missing: Sequence[range]) -> Iterator[dict[str, Tensor]]:
+                for part in missing:
+                    yield {key: values[None] for key, values in make(part.start).items()}
+
+            self._fill(store, one_by_one, f"forecasts for `{name}`")
+            return store.read()
+
         folder = self.folder.path / "scores" / name
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        draw, progress = draw_with(self.model), self.progress or (lambda done, total: None)
-        columns, num_forecasts = evaluator.score(draw, held_out, train, folder, progress)
+        draw = draw_with(self.model)
+        columns, num_forecasts = evaluator.score(draw, held_out, train, kept, folder)
         self.say(f"`{name}`: tables and pictures are in {folder}.")
         return report_of(name, evaluator, columns, {GENERATED: num_forecasts})
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from rawdiff.conditions import spread
 from rawdiff.errors import UserError
-from rawdiff.evaluate.evaluator import Progress, SeriesEvaluator
+from rawdiff.evaluate.evaluator import Kept, SeriesEvaluator
 from rawdiff.evaluate.report import GENERATED
 from rawdiff.series import Draw, Rollout, Series
 from rawdiff_weather.axes import Fields
@@ -26,7 +27,8 @@ from rawdiff_weather.page import Example, write_page
 from rawdiff_weather.reading import Reader
 from rawdiff_weather.rollout import Course, Stage, stages
 from rawdiff_weather.scores import ForecastScores
-from rawdiff_weather.tables import headlines, write_tables
+from rawdiff_weather.seasons import Times
+from rawdiff_weather.tables import Tables, headlines, write_tables
 from rawdiff_weather.times import TimeAxis
 
 YEARS = "years of climatology"
@@ -49,7 +51,7 @@ class ForecastEvaluator(SeriesEvaluator):
     climatology: bool = True
 
     def score(
-        self, draw: Draw, held_out: Series, train: Series, folder: Path, progress: Progress
+        self, draw: Draw, held_out: Series, train: Series, kept: Kept, folder: Path
     ) -> tuple[dict[str, dict[str, float]], int]:
         assert isinstance(held_out, WeatherDataset)
         assert isinstance(train, WeatherDataset)
@@ -61,17 +63,11 @@ class ForecastEvaluator(SeriesEvaluator):
         longest = held_out.leads[-1]
         num_steps = self.num_steps or (longest if len(held_out.leads) > 1 else 10 * longest)
         todo = stages(held_out.leads, held_out.past, num_steps)
-        normal = (
-            Normal.of(train.reader, [stage.step for stage in todo]) if self.climatology else None
-        )
-        trial = Trial(held_out, todo, self.num_members, normal)
+        trial = Trial(held_out, todo, self.num_members, train if self.climatology else None, draw)
         inits = trial.choose(self.inits, self.num_inits)
-        for number, init in enumerate(inits):
-            trial.run(init, draw, keep=number == len(inits) // 2)
-            progress(number + 1, len(inits))
-        tables = {name: scores.result() for name, scores in trial.scores.items()}
+        tables = trial.tables(kept(len(inits), lambda number: trial.sums(inits[number])))
         write_tables(folder, tables)
-        write_page(folder, tables, trial.lead_names, trial.example)
+        write_page(folder, tables, trial.lead_names, trial.example(inits[len(inits) // 2]))
         return headlines(tables, trial.lead_names), len(inits)
 
 
@@ -82,9 +78,9 @@ class Trial:
     data: WeatherDataset
     stages: list[Stage]
     num_members: int
-    normal: Normal | None
-    scores: dict[str, ForecastScores] = field(default_factory=dict)
-    example: Example | None = None
+    train: WeatherDataset | None
+    """Where baselines learn what is usual; None for those that need nothing."""
+    draw: Draw
 
     @property
     def _reader(self) -> Reader:
@@ -97,6 +93,10 @@ class Trial:
     @cached_property
     def _later(self) -> dict[int, Any]:
         return {stage.step: self._times.later(stage.step) for stage in self.stages}
+
+    @cached_property
+    def normal(self) -> Normal | None:
+        return None if self.train is None else Normal.of(self.train.reader, list(self._later))
 
     @cached_property
     def lead_names(self) -> dict[int, str]:
@@ -131,73 +131,108 @@ class Trial:
             )
         return places[spread(num, len(places))].tolist()
 
-    def run(self, init: int, draw: Draw, *, keep: bool) -> None:
-        """All stages from one init; `keep` holds on to the fields for a picture."""
+    def sums(self, init: int) -> dict[str, Tensor]:
+        """Of all forecasts from one init, named `forecast/lead/sum`."""
+        scores: dict[str, ForecastScores] = {}
+
+        def score(stage: Stage, forecast: Tensor, truth: Tensor) -> None:
+            for name, one in self._forecasts(stage, init, forecast).items():
+                own = scores.setdefault(name, self._no_scores(len(one)))
+                own.update(stage.step, one, truth, self._usual(init, stage))
+
+        self._run(init, score)
+        return {
+            f"{name}/{lead}/{key}": values
+            for name, own in scores.items()
+            for lead, sums in own.sums.items()
+            for key, values in sums.items()
+        }
+
+    def tables(self, sums: Mapping[str, Tensor]) -> Tables:
+        """From what `sums` gave of each init, [n, …]."""
+        scores: dict[str, ForecastScores] = {}
+        for place, values in sums.items():
+            name, lead, key = place.split("/")
+            num_members = sums[f"{name}/{lead}/ranks"].shape[-1] - 1
+            own = scores.setdefault(name, self._no_scores(num_members))
+            own.sums.setdefault(int(lead), {})[key] = values.sum(0)
+        return {name: own.result() for name, own in scores.items()}
+
+    def example(self, init: int) -> Example:
+        """Maps of the forecast from one init, which is drawn again."""
+        plan = self._reader.plan
+        found = Example(self._times.text(init), plan.channels, plan.latitude, plan.longitude)
+
+        def add(stage: Stage, forecast: Tensor, truth: Tensor) -> None:
+            found.add(self.lead_names[stage.step], forecast.numpy(), truth.numpy())
+
+        self._run(init, add)
+        return found
+
+    def _run(self, init: int, use: Callable[[Stage, Tensor, Tensor], None]) -> None:
+        """`use` gets the forecast [M, C, H, W] and what came [C, H, W], stage by stage."""
         known = known_states(self._reader, init, self.data.past)
         states = {
             step: np.broadcast_to(state, (self.num_members, *state.shape))
             for step, state in known.items()
         }
-        start = self._times.take(np.array([init]))
-        if keep:
-            plan = self._reader.plan
-            text = self._times.text(init)
-            self.example = Example(text, plan.channels, plan.latitude, plan.longitude)
 
         def take(stage: Stage, forecast: Fields) -> None:
-            place = self._later[stage.step][[init]]
-            truth = torch.from_numpy(self._reader.read(place)[0])
-            self._score(stage, init, known.get(0), torch.from_numpy(forecast), truth)
-            if keep and self.example is not None:
-                self.example.add(self.lead_names[stage.step], forecast, truth.numpy())
+            truth = self._reader.read(self._later[stage.step][[init]])[0]
+            use(stage, torch.from_numpy(forecast), torch.from_numpy(truth))
 
+        start = self._times.take(np.array([init]))
         course = Course(self.data.framing, start, range(self.num_members))
-        Rollout(len(self.stages), course.questions(self.stages, states, take)).run(draw)
+        Rollout(len(self.stages), course.questions(self.stages, states, take)).run(self.draw)
 
-    def _score(
-        self, stage: Stage, init: int, state: Fields | None, forecast: Tensor, truth: Tensor
-    ) -> None:
-        """The forecast, and what needs no model, from the last known state if there is one."""
-        normal, step = self.normal, stage.step
-        valid = self._later[step][init]
-        others: dict[str, Tensor] = {}
-        mean = None
-        if normal is not None:
-            then, now = self._times.datetime64[[init, valid]]
-            mean = normal.climatology.at(now)
-            others = {"climatology": mean}
-            if state is not None:
-                known, damping = torch.from_numpy(state), normal.damping.factor(step)
-                others = baseline_forecasts(known, then, now, normal.climatology, damping)
+    def _no_scores(self, num_members: int) -> ForecastScores:
+        plan = self._reader.plan
+        return ForecastScores(
+            [channel.name for channel in plan.channels],
+            plan.latitude.tolist(),
+            plan.longitude.tolist(),
+            num_members=num_members,
+        )
+
+    def _dates(self, init: int, stage: Stage) -> Times:
+        """The init, and the valid time."""
+        dates: Times = self._times.datetime64[[init, self._later[stage.step][init]]]
+        return dates
+
+    def _usual(self, init: int, stage: Stage) -> Tensor | None:
+        if self.normal is None:
+            return None
+        return self.normal.climatology.at(self._dates(init, stage)[1])
+
+    def _forecasts(self, stage: Stage, init: int, forecast: Tensor) -> dict[str, Tensor]:
+        """Members [M, C, H, W] by name: the model's, and those that need no model."""
+        found = {GENERATED: forecast}
+        state = None
+        if self.data.past:
+            state = torch.from_numpy(known_states(self._reader, init, 1)[0])
+        if (normal := self.normal) is not None:
+            then, now = self._dates(init, stage)
+            if state is None:
+                found["climatology"] = normal.climatology.at(now)[None]
+            else:
+                damping = normal.damping.factor(stage.step)
+                others = baseline_forecasts(state, then, now, normal.climatology, damping)
+                found |= {name: one[None] for name, one in others.items()}
+            if normal.years is not None:
+                years = normal.reader.read(normal.years.indices(now))
+                found[YEARS] = torch.from_numpy(years)
         elif state is not None:
-            others = {"persistence": torch.from_numpy(state)}
-        if (background := self._background(init, valid)) is not None:
-            others["background"] = background
-        self._add(GENERATED, step, forecast, truth, mean)
-        for name, one in others.items():
-            self._add(name, step, one[None], truth, mean)
-        if normal is not None and normal.years is not None:
-            years = normal.reader.read(normal.years.indices(now))
-            self._add(YEARS, step, torch.from_numpy(years), truth, mean)
+            found["persistence"] = state[None]
+        if (background := self._background(init, stage)) is not None:
+            found["background"] = background[None]
+        return found
 
-    def _background(self, init: int, valid: int) -> Tensor | None:
+    def _background(self, init: int, stage: Stage) -> Tensor | None:
         """Where it has all that is predicted."""
         background = self.data.framing.background
         names = [channel.name for channel in self._reader.plan.channels]
         if background is None or not set(names) <= set(background.names):
             return None
+        valid = self._later[stage.step][init]
         times = [self._times.take(np.array([place])) for place in (valid, init)]
         return torch.from_numpy(background.at(*times)[0, background.places_of(names)])
-
-    def _add(
-        self, name: str, step: int, forecast: Tensor, truth: Tensor, mean: Tensor | None
-    ) -> None:
-        if name not in self.scores:
-            plan = self._reader.plan
-            self.scores[name] = ForecastScores(
-                [channel.name for channel in plan.channels],
-                plan.latitude.tolist(),
-                plan.longitude.tolist(),
-                num_members=len(forecast),
-            )
-        self.scores[name].update(step, forecast, truth, mean)

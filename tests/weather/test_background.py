@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -139,6 +140,11 @@ def test_refining_has_one_draw_at_each_time(store, coarse, tmp_path) -> None:
     assert np.array_equal(found.wind[0, 2, 0], asked[0].conditions.context[2, 0])
 
 
+def kept(num: int, make: Callable[[int], dict[str, Tensor]]) -> dict[str, Tensor]:
+    parts = [make(number) for number in range(num)]
+    return {name: torch.stack([part[name] for part in parts]) for name in parts[0]}
+
+
 def test_scores_show_the_background_itself(store, forecast, tmp_path) -> None:
     keys = {"target": "residual", "past": 1}
     train = dataset(store, forecast, **keys)
@@ -148,7 +154,7 @@ def test_scores_show_the_background_itself(store, forecast, tmp_path) -> None:
         return torch.zeros(2, 1, 6, 8)
 
     evaluator = ForecastEvaluator(num_members=2, num_steps=1)
-    found, _ = evaluator.score(nothing, held_out, train, tmp_path, lambda done, total: None)
+    found, _ = evaluator.score(nothing, held_out, train, kept, tmp_path)
     key = "rmse/wind/6 hours"
     assert found["generated"][key] == pytest.approx(found["background"][key])
     assert found["persistence"][key] > 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Callable
 from html.parser import HTMLParser
 
 import numpy as np
@@ -59,16 +60,16 @@ def perfect(question: Question) -> Tensor:
     return 0.8 * question.conditions.context + NOISE * torch.stack(noise)
 
 
-def no_progress(done: int, total: int) -> None: ...
+def kept(num: int, make: Callable[[int], dict[str, Tensor]]) -> dict[str, Tensor]:
+    parts = [make(number) for number in range(num)]
+    return {name: torch.stack([part[name] for part in parts]) for name in parts[0]}
 
 
 def test_a_perfect_ensemble_beats_what_needs_no_model_and_has_the_spread_of_its_errors(
     sst, tmp_path
 ) -> None:
     evaluator = ForecastEvaluator(num_steps=3, num_members=24)
-    found, num_inits = evaluator.score(
-        perfect, sst["held_out"], sst["train"], tmp_path, no_progress
-    )
+    found, num_inits = evaluator.score(perfect, sst["held_out"], sst["train"], kept, tmp_path)
     assert num_inits == 24 - 3
     generated = found["generated"]
     for lead, rmse in (("1 month", 0.5), ("2 months", 0.5 * 1.64**0.5)):
@@ -97,7 +98,7 @@ class Images(HTMLParser):
 
 def test_the_page_has_tables_and_pictures_inside(sst, tmp_path) -> None:
     evaluator = ForecastEvaluator(num_steps=2, num_members=3, num_inits=2)
-    evaluator.score(perfect, sst["held_out"], sst["train"], tmp_path, no_progress)
+    evaluator.score(perfect, sst["held_out"], sst["train"], kept, tmp_path)
     page = (tmp_path / "index.html").read_text()
     images = Images()
     images.feed(page)
@@ -109,9 +110,7 @@ def test_the_page_has_tables_and_pictures_inside(sst, tmp_path) -> None:
 
 def test_without_climatology_only_persistence_stands_beside(sst, tmp_path) -> None:
     evaluator = ForecastEvaluator(num_steps=1, num_members=1, climatology=False, inits=("2008-06",))
-    found, num_inits = evaluator.score(
-        perfect, sst["held_out"], sst["train"], tmp_path, no_progress
-    )
+    found, num_inits = evaluator.score(perfect, sst["held_out"], sst["train"], kept, tmp_path)
     assert num_inits == 1
     assert set(found) == {"generated", "persistence"}
     assert not any("spread" in key for key in found["generated"])  # one member has none
@@ -130,6 +129,4 @@ def test_without_climatology_only_persistence_stands_beside(sst, tmp_path) -> No
 )
 def test_an_init_that_cannot_be_scored_is_refused(sst, tmp_path, keys, words) -> None:
     with pytest.raises(UserError, match=words):
-        ForecastEvaluator(**keys).score(
-            perfect, sst["held_out"], sst["train"], tmp_path, no_progress
-        )
+        ForecastEvaluator(**keys).score(perfect, sst["held_out"], sst["train"], kept, tmp_path)

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +19,9 @@ from processes import torchrun
 
 import rawdiff
 from rawdiff import cli
+from rawdiff.assemble import open_data
+from rawdiff.conditions import draw_conditions
+from rawdiff.sampling import Sampler
 
 DIMS = ("time", "latitude", "longitude")
 
@@ -84,14 +92,26 @@ def test_two_processes_forecast_what_one_does(run, tmp_path) -> None:
     assert np.array_equal(one.longitude, np.arange(0, 360, 45))
 
 
+def test_a_killed_forecast_goes_on_to_the_same_bits(run, tmp_path) -> None:
+    request = ("--init", "2002-03-01", "--steps", "40", "--members", "6", "--out")
+    killed, whole = tmp_path / "killed.zarr", tmp_path / "whole.zarr"
+    command = [sys.executable, "-m", "rawdiff", "sample", str(run), *request, str(killed)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    while len(list(killed.glob("ice/*.*.*.0.0"))) < 100:
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert cli.main(["sample", str(run), *request, str(killed)]) == 0
+    assert cli.main(["sample", str(run), *request, str(whole)]) == 0
+    assert xr.open_zarr(killed, chunks=None).identical(xr.open_zarr(whole, chunks=None))
+
+
 def test_a_sample_written_and_read_again_has_the_same_bits_and_names(run) -> None:
     assert cli.main(["sample", str(run)]) == 0
     found = xr.open_zarr(run / "samples" / "samples.zarr", chunks=None)
     model = rawdiff.load(run, say=lambda text: None)
     settings = model.recipe.sample
-    from rawdiff.assemble import open_data
-    from rawdiff.conditions import draw_conditions
-
     info = model.sampler.info
     conditions = draw_conditions(info, 5, None, lambda: open_data(model.recipe).real)
     drawn = torch.cat(
@@ -122,6 +142,29 @@ def test_eval_scores_forecasts_beside_baselines(run, capsys) -> None:
     assert {"generated", "persistence", "climatology"} <= row.keys()
     assert scores["counts"]["forecast"]["generated"] == 2
     assert (run / "scores" / "forecast" / "index.html").is_file()
+
+
+def test_scores_of_forecasts_go_on_where_they_were_stopped(run, monkeypatch, capsys) -> None:
+    keys = {"num_inits": 3, "num_members": 2, "num_steps": 2}
+    command = ["eval", str(run), "--metric", "forecast"]
+    command += [f"evaluate.evaluators.forecast.{key}={n}" for key, n in keys.items()]
+    draw, left = Sampler.draw, iter(range(5))
+
+    def draw_and_die(*args: object) -> torch.Tensor:
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return draw(*args)
+
+    monkeypatch.setattr(Sampler, "draw", draw_and_die)
+    assert cli.main(command) == 130
+    monkeypatch.setattr(Sampler, "draw", draw)
+    capsys.readouterr()
+    assert cli.main(command) == 0
+    assert "2 of 3 forecasts for `forecast` are there already." in capsys.readouterr().out
+    stopped = json.loads((run / "scores-forecast.json").read_text())["scores"]
+    shutil.rmtree(run / "scoring")
+    assert cli.main(command) == 0
+    assert json.loads((run / "scores-forecast.json").read_text())["scores"] == stopped
 
 
 def complaint(capsys, *args: object) -> str:
