@@ -22,6 +22,7 @@ from rawdiff_weather.framing import Forcing, Framing, Target
 from rawdiff_weather.normal import climatology_of
 from rawdiff_weather.reading import Reader
 from rawdiff_weather.selection import Plan, Region, select
+from rawdiff_weather.shape import SampleShape
 from rawdiff_weather.source import open_source
 from rawdiff_weather.weighting import LevelWeights, weights
 
@@ -31,11 +32,12 @@ NAMES = ("standard_name", "long_name")  # what samples carry of the attributes o
 class Windows(NamedTuple):
     """Of each sample without its member: `lead` [n] in steps, and indices into the plan's times.
 
-    `places` [n, 1 + past] are the predicted time, then the known ones, the newest first.
+    `predicted` [n, T] are the times of a sample, `known` [n, past] those before, the newest first.
     """
 
     lead: Ints
-    places: Ints
+    predicted: Ints
+    known: Ints
 
 
 class ClimatologySettings(Settings):
@@ -63,6 +65,9 @@ class WeatherDataset(Series):
     `static` fields and `forcings` of the predicted time are known, too. States are anomalies from
     `climatology`, if that is given.
 
+    Levels are channels, or with `level_axis` an axis before latitude. With `num_times` so many
+    states, one step apart, are one sample, along an axis before that.
+
     Errors weigh as the area of their grid cells, unless `area_weights: false`; as
     `variable_weights` says (of a channel or of all of a variable; default 1); and with
     `level_weights: pressure` as the pressure of their level, which is the mass of its layer.
@@ -77,6 +82,8 @@ class WeatherDataset(Series):
     member: int | None = None
     past: int = Field(default=0, ge=0)
     lead: PositiveInt | tuple[PositiveInt, ...] = 1
+    num_times: PositiveInt = 1
+    level_axis: bool = False
     target: Target = "state"
     background: BackgroundSettings | None = None
     climatology: ClimatologySettings | None = None
@@ -96,6 +103,8 @@ class WeatherDataset(Series):
             raise ValueError("`target: residual` is a difference: set `background`")
         if not self.leads or sorted(set(self.leads)) != list(self.leads):
             raise ValueError(f"`lead: {list(self.leads)}` must be rising numbers of steps")
+        if self.num_times > 1 and len(self.leads) > 1:
+            raise ValueError("give several leads or `num_times`, not both: its times follow `lead`")
         if len(self.leads) > 1 and not self.past:
             raise ValueError("several leads are times since the last known state: set `past`")
         return self
@@ -136,7 +145,7 @@ class WeatherDataset(Series):
             static,
             self._climatology(),
             None if self.background is None else Background.of(self.background, plan),
-            plan.channels,
+            SampleShape.of(plan.channels, self.num_times, self.level_axis),
         )
 
     def _climatology(self) -> Climatology | None:
@@ -150,22 +159,24 @@ class WeatherDataset(Series):
         times = self.reader.plan.times
         parts = []
         for lead in self.leads:
+            predicted = np.stack([times.later(i) for i in range(self.num_times)], axis=1)
             before = [times.later(-lead - k) for k in range(self.past)]
-            places = np.stack([np.arange(len(times)), *before], axis=1)
-            places = places[(places >= 0).all(axis=1)]
+            known = np.stack(before, axis=1) if before else np.empty((len(times), 0), np.int64)
+            whole = (predicted >= 0).all(axis=1) & (known >= 0).all(axis=1)
             if (background := self.framing.background) is not None:
-                valid, init = times.take(places[:, 0]), times.take(places[:, min(1, self.past)])
-                places = places[background.has(valid, init)]
-            parts.append(Windows(np.full(len(places), lead), places))
-        whole = Windows(*map(np.concatenate, zip(*parts, strict=True)))
-        if not len(whole.lead):
+                init = times.take(known[:, 0] if self.past else predicted[:, 0])
+                for places in predicted.T:
+                    whole &= background.has(times.take(places), init)
+            parts.append(Windows(np.full(whole.sum(), lead), predicted[whole], known[whole]))
+        found = Windows(*map(np.concatenate, zip(*parts, strict=True)))
+        if not len(found.lead):
             raise UserError(
                 f"There is no window of {self.past} states and one {self.leads[0]} steps later "
                 f"among the {len(times)} times from {times.text(0)} to "
                 f"{times.text(len(times) - 1)}{' with a background' if self.background else ''}. "
                 "Give a longer `time`, a smaller `past` or `lead`, or another `step`."
             )
-        return whole
+        return found
 
     @cached_property
     def whole(self) -> WeatherDataset:
@@ -201,17 +212,18 @@ class WeatherDataset(Series):
 
     @property
     def info(self) -> DataInfo:
-        plan = self.reader.plan
+        plan, shape = self.reader.plan, self.framing.shape
         return DataInfo(
-            shape=plan.shape,
-            channels=tuple(channel.name for channel in plan.channels),
-            units=tuple(channel.units for channel in plan.channels),
+            shape=(len(shape.names), *map(len, shape.axes.values()), *plan.shape[1:]),
+            channels=shape.names,
+            units=shape.units,
             coordinates={
+                **shape.axes,
                 "latitude": tuple(plan.latitude.tolist()),
                 "longitude": tuple(np.unwrap(plan.longitude, period=360).tolist()),
             },
             scalar_names=self.framing.scalar_names,
-            num_context_channels=self.framing.num_context_channels(len(plan.channels)),
+            num_context_channels=self.framing.num_context_channels,
             writer="fields",
             evaluators=("forecast",) if self.is_told_states else (),
             attributes={
@@ -233,18 +245,19 @@ class WeatherDataset(Series):
     def get_batch(self, indices: Sequence[int]) -> list[Sample]:
         """Fields that several samples share are read once."""
         window, member = np.divmod(np.asarray(indices, dtype=np.int64), self.num_members)
-        lead, places = self.windows.lead[window], self.windows.places[window]
+        lead, predicted, known = (part[window] for part in self.windows)
+        places = np.concatenate([predicted, known], axis=1)  # [B, T + past]
         wanted = np.stack([places, np.broadcast_to(member[:, None], places.shape)], axis=-1)
         pairs, inverse = np.unique(wanted.reshape(-1, 2), axis=0, return_inverse=True)
         times = self.reader.plan.times
         states = self.reader.read(pairs[:, 0], pairs[:, 1])
         anomalies = self.framing.anomalies(states, times.take(pairs[:, 0]))
-        both = anomalies[inverse.reshape(places.shape)]  # [B, 1 + past, C, H, W]
-        x, past = both[:, 0], both[:, 1:]
-        valid, init = times.take(places[:, 0]), times.take(places[:, min(1, self.past)])
-        known = self.framing.known(past, valid, init)
-        context, scalars = self.framing.context(known), self.framing.scalars(valid, lead)
-        x = self.framing.x(x, known)
+        all_of_it = anomalies[inverse.reshape(places.shape)]  # [B, T + past, C, H, W]
+        ahead, past = all_of_it[:, : self.num_times], all_of_it[:, self.num_times :]
+        init = times.take(known[:, 0] if self.past else predicted[:, 0])
+        told = self.framing.known(past, times.take(predicted.ravel()), init)
+        context, scalars = self.framing.context(told), self.framing.scalars(told.valid, lead)
+        x = self.framing.x(ahead, told)
         return [
             Sample(
                 x=x[i],
@@ -257,9 +270,13 @@ class WeatherDataset(Series):
 
     @cached_property
     def _weight(self) -> Fields | None:
-        return weights(
+        weight = weights(
             self.reader.plan,
             by_area=self.area_weights,
             of_variables=self.variable_weights,
             of_levels=self.level_weights,
         )
+        if weight is None or not self.framing.shape.axes:
+            return weight
+        whole = np.broadcast_to(weight, self.reader.plan.shape)
+        return self.framing.shape.sample(whole[None, None])[0]
