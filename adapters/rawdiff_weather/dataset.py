@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveInt, PrivateAttr, model_validator
 
-from rawdiff.data.dataset import DataInfo, Sample
+from rawdiff.data.dataset import DataInfo, Finding, Sample
+from rawdiff.data.packed import packed_folder
 from rawdiff.errors import UserError
 from rawdiff.series import Request, Rollout, Series
 from rawdiff.settings import Settings
@@ -19,14 +21,19 @@ from rawdiff_weather.background import Background, BackgroundSettings
 from rawdiff_weather.baselines import Climatology
 from rawdiff_weather.forecast import Forecasts
 from rawdiff_weather.framing import Forcing, Framing, Target
+from rawdiff_weather.inspection import findings
 from rawdiff_weather.normal import climatology_of
+from rawdiff_weather.prepare import pack_states, require_same_states
 from rawdiff_weather.reading import Reader
 from rawdiff_weather.selection import Plan, Region, select
 from rawdiff_weather.shape import SampleShape
-from rawdiff_weather.source import open_source
+from rawdiff_weather.source import Source, open_source
+from rawdiff_weather.states import packed_source, read_index
 from rawdiff_weather.weighting import LevelWeights, weights
 
 NAMES = ("standard_name", "long_name")  # what samples carry of the attributes of a variable
+STORED_BY = ("path", "variables", "levels", "static", "step", "region", "member")
+"""The settings that say which fields are read; others only frame them."""
 
 
 class Windows(NamedTuple):
@@ -92,6 +99,7 @@ class WeatherDataset(Series):
     area_weights: bool = True
     variable_weights: dict[str, NonNegativeFloat] = Field(default_factory=dict)
     level_weights: LevelWeights = "equal"
+    _copy: Path | None = PrivateAttr(default=None)
 
     @model_validator(mode="after")
     def _agree(self) -> WeatherDataset:
@@ -116,7 +124,7 @@ class WeatherDataset(Series):
     def plan(self, time: tuple[str, str] | None) -> Plan:
         """Of the fields in a range of times. UserError for what the files do not have."""
         return select(
-            open_source(self.path),
+            self.source,
             self.variables,
             self.levels,
             static=self.static,
@@ -126,6 +134,42 @@ class WeatherDataset(Series):
             region=self.region and Region(*self.region),
             member=self.member,
         )
+
+    @cached_property
+    def source(self) -> Source:
+        return open_source(self.path) if self._copy is None else packed_source(self._copy)
+
+    def pack(self, root: Path, progress: Callable[[int, int], None]) -> Path:
+        """States are packed, not samples, which would hold each of them several times."""
+        folder = packed_folder(self, root, STORED_BY)
+        for time in self._ranges:
+            pack_states(Reader(self.plan(time)), json.dumps(time), folder, progress)
+        return folder
+
+    def packed(self, root: Path) -> WeatherDataset | None:
+        folder = packed_folder(self, root, STORED_BY)
+        index = read_index(folder)
+        if index is None or not all(json.dumps(time) in index.ranges for time in self._ranges):
+            return None
+        copy = type(self)(**self.model_dump())
+        copy._copy = folder
+        try:
+            plans = [self.plan(time) for time in self._ranges]
+        except UserError:
+            return copy  # the source is gone; the copy stands for it
+        for plan, packed in zip(plans, map(copy.plan, self._ranges), strict=True):
+            require_same_states(folder, packed, plan)
+        return copy
+
+    def findings(self) -> Iterator[Finding]:
+        yield from findings(self.reader)
+
+    @property
+    def _ranges(self) -> tuple[tuple[str, str] | None, ...]:
+        """The ranges of time whose states are read."""
+        if self.climatology is None or self.climatology.time == self.time:
+            return (self.time,)
+        return (self.time, self.climatology.time)
 
     @cached_property
     def reader(self) -> Reader:
