@@ -186,7 +186,7 @@ def require_same_data(before: str, now: str, run: Path) -> None:
     changes = [
         f"{key}: {old.get(key)!s:.100} there, {new.get(key)!s:.100} now"
         for key in new
-        if old.get(key) != new[key]
+        if key in old and old[key] != new[key]
     ]
     if changes:
         lines = "\n".join(f"  - {change}" for change in changes)

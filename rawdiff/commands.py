@@ -25,15 +25,18 @@ from rawdiff.data.packed import pack, packed_folder
 from rawdiff.errors import UserError
 from rawdiff.evaluate import report as score_report
 from rawdiff.explain import explain
+from rawdiff.forecast import forecast_run
 from rawdiff.parallel.processes import speaks_for_all
 from rawdiff.saved.verify import verify
 from rawdiff.scale import Machines
+from rawdiff.series import Request
 from rawdiff.study.start import plan_study, run_study
 from rawdiff.train.replay import Compared, Replay, replay
 from rawdiff.train.start import train
 from rawdiff.tune.search import parse_grid, tune
 from rawdiff.tune.table import outcome_table
 
+DEFAULT_NUM = 10  # of the steps and of the members of a forecast
 console = Console(
     highlight=False,
     soft_wrap=True,
@@ -51,10 +54,27 @@ def do_train(args: argparse.Namespace) -> None:
 
 
 def do_sample(args: argparse.Namespace) -> None:
-    with _bar("sample") as bar:
-        results.sample_run(
-            args.run, args.overrides, out=args.out, step=args.step, say=_say, progress=bar
-        )
+    which = {"out": args.out, "step": args.step, "say": _say}
+    request = _request(args)
+    with _bar("sample" if request is None else "draw") as bar:
+        if request is None:
+            results.sample_run(args.run, args.overrides, **which, progress=bar)
+        else:
+            forecast_run(args.run, request, args.overrides, **which, progress=bar)
+
+
+def _request(args: argparse.Namespace) -> Request | None:
+    """The forecasts that are asked for; UserError where it is not said from which init."""
+    numbers = {"--steps": args.steps, "--members": args.members}
+    if not args.init:
+        if given := [flag for flag, number in numbers.items() if number is not None]:
+            raise UserError(f"{' and '.join(given)} of which forecast? Give --init, too.")
+        return None
+    num_steps, num_members = (DEFAULT_NUM if n is None else n for n in numbers.values())
+    if min(num_steps, num_members) < 1:
+        raise UserError("--steps and --members are 1 or more.")
+    inits = tuple(text.strip() for part in args.init for text in part.split(","))
+    return Request(inits, num_steps, num_members)
 
 
 def do_eval(args: argparse.Namespace) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -22,7 +23,14 @@ from rawdiff.data.dataset import Batch, DataInfo
 from rawdiff.data.loading import Subset
 from rawdiff.data.statistics import Statistics, measure
 from rawdiff.errors import UserError
-from rawdiff.evaluate.evaluator import Basis, Evaluator, FeatureEvaluator, OwnReference, Scorer
+from rawdiff.evaluate.evaluator import (
+    Basis,
+    Evaluator,
+    FeatureEvaluator,
+    OwnReference,
+    Scorer,
+    SeriesEvaluator,
+)
 from rawdiff.evaluate.report import (
     GENERATED,
     ORACLE,
@@ -36,6 +44,7 @@ from rawdiff.evaluate.report import (
 )
 from rawdiff.evaluate.resample import at_size, resample
 from rawdiff.evaluate.store import Make, Store, digest
+from rawdiff.forecast import draw_with, open_series
 from rawdiff.recipe import Recipe
 from rawdiff.run import Progress, Say, TrainedModel
 from rawdiff.saved.folder import RunFolder
@@ -75,6 +84,11 @@ class Scoring:
             generated = torch.where(held_out.x.isnan(), torch.nan, twins.read()["x"])
             reports += [self._score_in_memory(generated, held_out.x, in_memory)]
         reports += [self._score_features(name, e) for name, e in by_features.items()]
+        reports += [
+            self._score_series(name, evaluator)
+            for name, evaluator in able.items()
+            if isinstance(evaluator, SeriesEvaluator)
+        ]
         report = join(reports)
         for name in able.keys() - {score.partition("/")[0] for score in report.scores}:
             self.say(f"`{name}` found nothing to score in these samples.")
@@ -150,6 +164,25 @@ class Scoring:
         counts |= {column: len(next(iter(found.values()))) for column, found in columns.items()}
         scores = {c: evaluator.score(found, reference, basis) for c, found in columns.items()}
         return report_of(name, evaluator, scores, counts, own.name if own else "")
+
+    def _score_series(self, name: str, evaluator: SeriesEvaluator) -> Report:
+        if self._data.holdout is None or self._recipe.holdout_data is None:
+            raise UserError(
+                f"`{name}` compares forecasts with what came, in a time that training has not "
+                "seen. Hold one out: `holdout: {data: {time: [FIRST, LAST]}}`, also at the end of "
+                "this command."
+            )
+        train, held_out = (
+            open_series(self.folder, self.model, part.dataset)
+            for part in (self._data.train, self._data.holdout)
+        )
+        folder = self.folder.path / "scores" / name
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        draw, progress = draw_with(self.model), self.progress or (lambda done, total: None)
+        columns, num_forecasts = evaluator.score(draw, held_out, train, folder, progress)
+        self.say(f"`{name}`: tables and pictures are in {folder}.")
+        return report_of(name, evaluator, columns, {GENERATED: num_forecasts})
 
     def _reference_data(self, own: OwnReference | None) -> Subset | None:
         """Real samples to take features of, if the reference is not all in tensors."""

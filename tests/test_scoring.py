@@ -70,7 +70,7 @@ def draws(monkeypatch):
 
 
 def use(monkeypatch, **evaluators):
-    monkeypatch.setattr(results, "choose_evaluators", lambda recipe, metrics: evaluators)
+    monkeypatch.setattr(results, "choose_evaluators", lambda recipe, metrics, info: evaluators)
 
 
 def in_own_process(run: Path, log: Path, kind: str, kill_at: int = -1) -> int:

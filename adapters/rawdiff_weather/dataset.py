@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 
-from rawdiff.data.dataset import DataInfo, Dataset, Sample
+from rawdiff.data.dataset import DataInfo, Sample
 from rawdiff.errors import UserError
+from rawdiff.series import Request, Rollout, Series
 from rawdiff.settings import Settings
 from rawdiff_weather.area import area_weights
 from rawdiff_weather.axes import Ints
 from rawdiff_weather.baselines import Climatology
+from rawdiff_weather.forecast import Forecasts
 from rawdiff_weather.framing import Fields, Forcing, Framing, Target
 from rawdiff_weather.reading import Reader
 from rawdiff_weather.seasons import natural_season
-from rawdiff_weather.selection import Plan, Region, select
+from rawdiff_weather.selection import Channel, Plan, Region, select
 from rawdiff_weather.source import open_source
 
+LevelWeights = Literal["equal", "pressure"]
+NAMES = ("standard_name", "long_name")  # what samples carry of the attributes of a variable
 AT_ONCE = 2**28  # bytes of states, while a climatology is computed
+
+
+class Windows(NamedTuple):
+    """Of each sample without its member: `lead` [n] in steps, and indices into the plan's times.
+
+    `places` [n, 1 + past] are the predicted time, then the known ones, the newest first.
+    """
+
+    lead: Ints
+    places: Ints
 
 
 class ClimatologySettings(Settings):
@@ -34,7 +49,7 @@ class ClimatologySettings(Settings):
     time: tuple[str, str]
 
 
-class WeatherDataset(Dataset):
+class WeatherDataset(Series):
     """Fields [C, latitude, longitude] of zarr stores or NetCDF files, in the units of the files.
 
     `path` is one or several stores (any fsspec URL), files or patterns of them. `variables` at
@@ -43,10 +58,14 @@ class WeatherDataset(Dataset):
     north, west, east]. Of several members `member` or each is taken.
 
     `past` states, one step apart, are known, the last of them `lead` steps before the one that is
-    predicted: as a `state`, or as its change since then, a `tendency`. With none, states are
-    generated from nothing. `static` fields and `forcings` of the predicted time are known, too.
-    States are anomalies from `climatology`, if that is given. Errors weigh as the area of their
-    grid cells, unless `area_weights: false`.
+    predicted: as a `state`, or as its change since then, a `tendency`. With several leads one
+    model learns all of them, and is told which. With no past, states are generated from nothing.
+    `static` fields and `forcings` of the predicted time are known, too. States are anomalies from
+    `climatology`, if that is given.
+
+    Errors weigh as the area of their grid cells, unless `area_weights: false`; as
+    `variable_weights` says (of a channel or of all of a variable; default 1); and with
+    `level_weights: pressure` as the pressure of their level, which is the mass of its layer.
     """
 
     path: str | tuple[str, ...]
@@ -57,12 +76,14 @@ class WeatherDataset(Dataset):
     region: tuple[float, float, float, float] | None = None
     member: int | None = None
     past: int = Field(default=0, ge=0)
-    lead: int = Field(default=1, ge=1)
+    lead: PositiveInt | tuple[PositiveInt, ...] = 1
     target: Target = "state"
     climatology: ClimatologySettings | None = None
     static: tuple[str, ...] = ()
     forcings: tuple[Forcing, ...] = ()
     area_weights: bool = True
+    variable_weights: dict[str, NonNegativeFloat] = Field(default_factory=dict)
+    level_weights: LevelWeights = "equal"
 
     @model_validator(mode="after")
     def _agree(self) -> WeatherDataset:
@@ -70,7 +91,15 @@ class WeatherDataset(Dataset):
             raise ValueError(
                 "`target: tendency` is a change since the last known state: set `past`"
             )
+        if not self.leads or sorted(set(self.leads)) != list(self.leads):
+            raise ValueError(f"`lead: {list(self.leads)}` must be rising numbers of steps")
+        if len(self.leads) > 1 and not self.past:
+            raise ValueError("several leads are times since the last known state: set `past`")
         return self
+
+    @property
+    def leads(self) -> tuple[int, ...]:
+        return (self.lead,) if isinstance(self.lead, int) else self.lead
 
     def plan(self, time: tuple[str, str] | None) -> Plan:
         """Of the fields in a range of times. UserError for what the files do not have."""
@@ -98,6 +127,7 @@ class WeatherDataset(Dataset):
             plan.latitude,
             plan.longitude,
             self.past,
+            self.leads,
             self.target,
             self.forcings,
             static,
@@ -117,22 +147,47 @@ class WeatherDataset(Dataset):
         return found
 
     @cached_property
-    def windows(self) -> Ints:
-        """[n, 1 + past] indices into the plan's times: the predicted one, then the known ones.
-
-        Windows with a gap are left out. UserError if none is left.
-        """
+    def windows(self) -> Windows:
+        """One lead after another; those with a gap are left out. UserError if none is left."""
         times = self.reader.plan.times
-        before = [times.later(-self.lead - k) for k in range(self.past)]
-        windows = np.stack([np.arange(len(times)), *before], axis=1)
-        whole = windows[(windows >= 0).all(axis=1)]
-        if not len(whole):
+        parts = []
+        for lead in self.leads:
+            before = [times.later(-lead - k) for k in range(self.past)]
+            places = np.stack([np.arange(len(times)), *before], axis=1)
+            places = places[(places >= 0).all(axis=1)]
+            parts.append(Windows(np.full(len(places), lead), places))
+        whole = Windows(*map(np.concatenate, zip(*parts, strict=True)))
+        if not len(whole.lead):
             raise UserError(
-                f"There is no window of {self.past} states and one {self.lead} steps later among "
-                f"the {len(times)} times from {times.text(0)} to {times.text(len(times) - 1)}. "
-                "Give a longer `time`, a smaller `past` or `lead`, or another `step`."
+                f"There is no window of {self.past} states and one {self.leads[0]} steps later "
+                f"among the {len(times)} times from {times.text(0)} to "
+                f"{times.text(len(times) - 1)}. Give a longer `time`, a smaller `past` or `lead`, "
+                "or another `step`."
             )
         return whole
+
+    @cached_property
+    def whole(self) -> WeatherDataset:
+        """The same at all times of the files."""
+        return type(self)(**self.model_dump(exclude={"time"}))
+
+    def begin_forecasts(self, request: Request, file: Path, origin: dict[str, Any]) -> None:
+        self._forecasts(request, file).create(f"Forecasts of {', '.join(self.variables)}", origin)
+
+    def forecasts(self, request: Request, file: Path, batch_size: int) -> Sequence[Rollout]:
+        return self._forecasts(request, file).rollouts(batch_size)
+
+    def _forecasts(self, request: Request, file: Path) -> Forecasts:
+        if not self.past:
+            raise UserError(
+                "This model generates states from nothing (`past: 0`), so it starts from no init. "
+                "Train with `past: 1` or more for forecasts."
+            )
+        return Forecasts(self.whole.reader, self.framing, request, file)
+
+    @property
+    def forecast_file(self) -> str:
+        return "forecast.zarr"
 
     @property
     def num_members(self) -> int:
@@ -151,10 +206,20 @@ class WeatherDataset(Dataset):
             },
             scalar_names=self.framing.scalar_names,
             num_context_channels=self.framing.num_context_channels(len(plan.channels)),
+            writer="fields",
+            evaluators=("forecast",) if self.past else (),
+            attributes={
+                name: {
+                    key: str(variable.attributes[key])
+                    for key in NAMES
+                    if key in variable.attributes
+                }
+                for name, variable in plan.variables.items()
+            },
         )
 
     def __len__(self) -> int:
-        return len(self.windows) * self.num_members
+        return len(self.windows.lead) * self.num_members
 
     def __getitem__(self, index: int) -> Sample:
         return self.get_batch([index])[0]
@@ -162,7 +227,7 @@ class WeatherDataset(Dataset):
     def get_batch(self, indices: Sequence[int]) -> list[Sample]:
         """Fields that several samples share are read once."""
         window, member = np.divmod(np.asarray(indices, dtype=np.int64), self.num_members)
-        places = self.windows[window]  # [B, 1 + past]
+        lead, places = self.windows.lead[window], self.windows.places[window]
         wanted = np.stack([places, np.broadcast_to(member[:, None], places.shape)], axis=-1)
         pairs, inverse = np.unique(wanted.reshape(-1, 2), axis=0, return_inverse=True)
         times = self.reader.plan.times
@@ -171,24 +236,45 @@ class WeatherDataset(Dataset):
         both = anomalies[inverse.reshape(places.shape)]  # [B, 1 + past, C, H, W]
         x, past = both[:, 0], both[:, 1:]
         valid = times.take(places[:, 0])
-        return self._samples(self.framing.x(x, past), past, valid)
-
-    def _samples(self, x: Fields, past: Fields, valid: Any) -> list[Sample]:
-        context, scalars = self.framing.context(past, valid), self.framing.scalars(valid)
+        context, scalars = self.framing.context(past, valid), self.framing.scalars(valid, lead)
+        x = self.framing.x(x, past)
         return [
             Sample(
                 x=x[i],
                 context=None if context is None else context[i],
                 scalars=None if scalars is None else scalars[i],
-                weight=self._area,
+                weight=self._weight,
             )
             for i in range(len(x))
         ]
 
     @cached_property
-    def _area(self) -> Fields | None:
-        if not self.area_weights:
-            return None
+    def _weight(self) -> Fields | None:
+        """[C, H, W] or what broadcasts to it, 1 in the mean of each part; None: all alike."""
         plan = self.reader.plan
-        weights = area_weights(plan.latitude.tolist(), len(plan.longitude))
-        return weights.float().numpy()
+        weight = channel_weights(plan.channels, self.variable_weights, self.level_weights)
+        if self.area_weights:
+            area = area_weights(plan.latitude.tolist(), len(plan.longitude)).float().numpy()
+            return area if weight is None else weight * area
+        return weight
+
+
+def channel_weights(
+    channels: Sequence[Channel], of_variables: Mapping[str, float], of_levels: LevelWeights
+) -> Fields | None:
+    """[C, 1, 1], those of levels 1 in their mean; None where all are alike."""
+    names = {name for channel in channels for name in (channel.name, channel.variable)}
+    if unknown := sorted(of_variables.keys() - names):
+        raise UserError(
+            f"`variable_weights` names {', '.join(unknown)}, which is not predicted. There are: "
+            f"{', '.join(channel.name for channel in channels)}."
+        )
+    if not of_variables and of_levels == "equal":
+        return None
+    weights = np.array(
+        [of_variables.get(c.name, of_variables.get(c.variable, 1)) for c in channels]
+    )
+    levels = np.array([np.nan if c.level is None else c.level for c in channels])
+    if of_levels == "pressure" and not np.isnan(levels).all():
+        weights = weights * np.nan_to_num(levels / np.nanmean(levels), nan=1.0)
+    return weights.astype(np.float32)[:, None, None]

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from rawdiff_weather import forcings as sun
-from rawdiff_weather.axes import Floats
+from rawdiff_weather.axes import Floats, Ints
 from rawdiff_weather.baselines import Climatology
 from rawdiff_weather.times import TimeAxis
 
@@ -26,6 +26,7 @@ CHANNELS: dict[Forcing, tuple[str, ...]] = {
     "daily_insolation": ("daily insolation",),
 }
 SEASON = ("sine of the year", "cosine of the year")
+LEAD = "steps ahead"
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +39,7 @@ class Framing:
     latitude: Floats
     longitude: Floats
     num_past: int
+    leads: tuple[int, ...]
     target: Target
     forcings: tuple[Forcing, ...]
     static: Fields
@@ -65,13 +67,17 @@ class Framing:
 
     @property
     def scalar_names(self) -> tuple[str, ...]:
-        return SEASON if "season" in self.forcings else ()
+        season = SEASON if "season" in self.forcings else ()
+        return (*season, LEAD) if len(self.leads) > 1 else season
 
-    def scalars(self, valid: TimeAxis) -> Fields | None:
-        """[B, S] of the valid times [B], or None."""
-        if not self.scalar_names:
-            return None
-        return sun.season(_of_the_year(valid)).astype(np.float32)
+    def scalars(self, valid: TimeAxis, lead: Ints) -> Fields | None:
+        """[B, S] of the valid times [B], `lead` [B] steps ahead; None if there are none."""
+        columns: list[npt.NDArray[Any]] = []
+        if "season" in self.forcings:
+            columns.append(sun.season(_of_the_year(valid)))
+        if len(self.leads) > 1:
+            columns.append(lead[:, None])
+        return np.concatenate(columns, axis=1, dtype=np.float32) if columns else None
 
     def num_context_channels(self, num_channels: int) -> int:
         own = sum(len(CHANNELS[name]) for name in self.forcings)

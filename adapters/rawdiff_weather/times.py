@@ -43,6 +43,10 @@ class Step:
             return Step(count * MONTHS[unit], "months")
         return Step(count * UNITS[unit])
 
+    def times(self, number: int) -> str:
+        """So many of them, in words: `3 days`."""
+        return str(replace(self, count=self.count * number))
+
     def __str__(self) -> str:
         if self.unit == "months":
             return f"{self.count} month{'s' if self.count > 1 else ''}"
@@ -149,6 +153,41 @@ class TimeAxis:
         wanted = counted + number * self.step.count
         found = np.searchsorted(counted, wanted).clip(max=len(self) - 1)
         return np.where(counted[found] == wanted, found, -1)
+
+    def moved(self, number: int) -> TimeAxis:
+        """Each of the times `number` steps later (or earlier), whether there are data or not."""
+        assert self.step is not None or number == 0
+        if self.step is None or number == 0:
+            return self
+        if self.step.unit == "seconds":
+            return replace(self, seconds=self.seconds + number * self.step.count)
+        seconds = [self._month_later(place, number * self.step.count) for place in range(len(self))]
+        return replace(self, seconds=np.array(seconds, dtype=np.int64))
+
+    def _month_later(self, place: int, num_months: int) -> int:
+        """On the same day of the month, or on the last one where that month is shorter."""
+        parts = self.parts
+        year, month = divmod(int(self._months[place]) + num_months, 12)
+        first = self._second(year, month + 1, 1, 0, 0, 0)
+        next_year, next_month = divmod(year * 12 + month + 1, 12)
+        num_days = (self._second(next_year, next_month + 1, 1, 0, 0, 0) - first) // DAY
+        day = min(int(parts.day[place]), num_days)
+        return first + (day - 1) * DAY + int(parts.second_of_day[place])
+
+    def find(self, text: str) -> int:
+        """The first time in a written date: `2010`, `2010-03`, `2010-03-05T06`.
+
+        UserError if there is none.
+        """
+        first, end = self._period(text)
+        place = int(np.searchsorted(self.seconds, first))
+        if place == len(self) or self.seconds[place] >= end:
+            near = [self.text(i) for i in (place - 1, place) if 0 <= i < len(self)]
+            raise UserError(
+                f"There are no data at `{text}`; next to it there are {' and '.join(near)}. "
+                "Choose one of the times of the data."
+            )
+        return place
 
     def gaps(self) -> list[Gap]:
         """Where neighbours are not one step apart."""

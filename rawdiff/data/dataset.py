@@ -44,7 +44,9 @@ class DataInfo:
     `shape` is (C, …). `channels` and `units` have C entries. `coordinates` maps dim names to
     values in the data's own units. `value_range` are the smallest and largest value that can be
     stored (0 and 255 for 8-bit images); samples that are written out are clipped to it.
-    `writer` names the plug-in that writes samples in the field's own files.
+    `writer` names the plug-in that writes samples in the field's own files, `evaluators` those
+    that score them beside those of any data. `attributes` are what files say of each variable or
+    channel beside its units, such as its standard name.
     """
 
     shape: tuple[int, ...]
@@ -56,6 +58,8 @@ class DataInfo:
     num_context_channels: int = 0
     value_range: tuple[float, float] | None = None
     writer: str = "arrays"
+    evaluators: tuple[str, ...] = ()
+    attributes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def num_classes(self) -> int:

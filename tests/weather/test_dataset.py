@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+from pydantic import ValidationError
 from rawdiff_weather.dataset import WeatherDataset
 
 from rawdiff.errors import UserError
@@ -56,6 +57,19 @@ def test_a_state_is_that_of_the_file_from_north_to_south(store) -> None:
     assert data[5].weight[2, 0] > 2 * data[5].weight[0, 0]
 
 
+def test_variables_and_levels_weigh_as_told_beside_the_area(store) -> None:
+    keys = {"path": str(store), "variables": ("sst", "wind")}
+    area = WeatherDataset(**keys)[0].weight
+    weights = {"variable_weights": {"sst": 0.5, "wind@850": 2}, "level_weights": "pressure"}
+    data = WeatherDataset(**keys, **weights)
+    assert np.allclose(data[0].weight[0], 0.5 * area)
+    assert np.allclose(data[0].weight[1], 500 / 675 * area)
+    assert np.allclose(data[0].weight[2], 2 * 850 / 675 * area)
+    assert WeatherDataset(**keys, area_weights=False)[0].weight is None
+    with pytest.raises(UserError, match="names temperature, which is not predicted"):
+        WeatherDataset(**keys, variable_weights={"temperature": 1.0})[0]
+
+
 def test_past_states_come_newest_first_with_what_else_is_known(store) -> None:
     data = WeatherDataset(
         path=str(store), variables=("wind",), past=2, lead=3, target="tendency",
@@ -89,9 +103,25 @@ def test_no_window_crosses_a_gap(store, tmp_path) -> None:
     gappy = tmp_path / "gappy.zarr"
     xr.open_zarr(store, chunks=None).load().drop_encoding().drop_isel(time=[20, 21]).to_zarr(gappy)
     data = WeatherDataset(path=str(gappy), variables=("sst",), past=2)
-    times = data.reader.plan.times.datetime64.astype("datetime64[M]").astype(int)[data.windows]
+    times = data.reader.plan.times.datetime64.astype("datetime64[M]").astype(int)[
+        data.windows.places
+    ]
     assert (np.diff(times, axis=1) == -1).all()
     assert len(data) == 70 - 2 - 2
+
+
+def test_one_model_learns_several_leads_and_is_told_which(store) -> None:
+    data = WeatherDataset(
+        path=str(store), variables=("sst",), past=1, lead=(1, 3), forcings=("season",)
+    )
+    assert len(data) == 71 + 69
+    assert data.info.scalar_names[-1] == "steps ahead"
+    sst = fields(store, "sst")[:, None]
+    for index, lead, month in ((4, 1, 5), (71 + 4, 3, 7)):
+        sample = data[index]
+        assert sample.scalars[-1] == lead
+        assert np.array_equal(sample.x, sst[month], equal_nan=True)
+        assert np.array_equal(sample.context, sst[month - lead], equal_nan=True)
 
 
 def test_batches_and_copies_in_other_processes_give_the_same(store) -> None:
@@ -112,8 +142,10 @@ def test_batches_and_copies_in_other_processes_give_the_same(store) -> None:
         ({"variables": ("sst",), "time": ("2010", "2011")}, "the data go from 2000-01-01T00:00"),
         ({"variables": ("sst",), "past": 80}, "There is no window of 80 states"),
         ({"variables": ("sst",), "static": ("wind",)}, "changes with time"),
+        ({"variables": ("sst",), "past": 1, "lead": (3, 1)}, "must be rising"),
+        ({"variables": ("sst",), "lead": (1, 3)}, "set `past`"),
     ],
 )
 def test_what_the_files_do_not_have_is_said(store, keys, words) -> None:
-    with pytest.raises(UserError, match=words):
+    with pytest.raises((UserError, ValidationError), match=words):
         len(WeatherDataset(path=str(store), **keys))

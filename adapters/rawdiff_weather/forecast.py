@@ -1,0 +1,192 @@
+"""Forecasts in a store: who starts where, what is written under which name, what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from rawdiff.errors import UserError
+from rawdiff.series import Question, Request, Rollout
+from rawdiff_weather.axes import Ints
+from rawdiff_weather.framing import Fields, Framing
+from rawdiff_weather.output import Content, Coordinate, FieldStore
+from rawdiff_weather.reading import Reader
+from rawdiff_weather.rollout import Course, Stage, States, stages
+from rawdiff_weather.times import EPOCH, TimeAxis
+
+HOUR = 3600
+
+
+@dataclass(frozen=True, eq=False)
+class Forecasts:
+    """`reader` has all times of the files, of which inits are some."""
+
+    reader: Reader
+    framing: Framing
+    request: Request
+    path: Path
+
+    @cached_property
+    def inits(self) -> Ints:
+        """Places [I] among the reader's times."""
+        return find_inits(self.reader.plan.times, self.request.inits)
+
+    @cached_property
+    def stages(self) -> list[Stage]:
+        framing = self.framing
+        return stages(framing.leads, framing.num_past, self.request.num_steps)
+
+    def create(self, title: str, origin: dict[str, Any]) -> None:
+        """UserError if there is nothing to start from, or the store holds other forecasts."""
+        for init in self.inits.tolist():
+            self._known(init)
+        request: dict[str, Any] = {"init": [self._times.text(i) for i in self.inits.tolist()]}
+        request |= {"num_steps": self.request.num_steps, "num_members": self.request.num_members}
+        self.store.create(title, {**origin, **request})
+
+    def rollouts(self, batch_size: int) -> list[Rollout]:
+        """What is missing, in parts of at most `batch_size` members of one init."""
+        found = []
+        for number in range(len(self.inits)):
+            for start in range(0, self.request.num_members, batch_size):
+                members = range(start, min(start + batch_size, self.request.num_members))
+                num_done = self._num_done(number, members)
+                if num_done < len(self.stages):
+                    questions = self._questions(number, members, num_done)
+                    found.append(Rollout(len(self.stages) - num_done, questions))
+        return found
+
+    def _num_done(self, number: int, members: range) -> int:
+        for done, stage in enumerate(self.stages):
+            place = self._place(stage)
+            if not all(self.store.has((number, member, place)) for member in members):
+                return done
+        return len(self.stages)
+
+    def _questions(
+        self, number: int, members: range, num_done: int
+    ) -> Generator[Question, Tensor, None]:
+        init = int(self.inits[number])
+        todo, part = self.stages[num_done:], slice(members.start, members.stop)
+        states: States = {
+            step: np.broadcast_to(state, (len(members), *state.shape))
+            for step, state in self._known(init).items()
+        }
+        by_step = {stage.step: stage for stage in self.stages[:num_done]}
+        for base in {stage.base for stage in todo}:
+            for step in range(base, base - self.framing.num_past, -1):
+                if step in by_step:
+                    states[step] = self.store.read((number, part, self._place(by_step[step])))
+
+        def write(stage: Stage, state: Fields) -> None:
+            self.store.write((number, part, self._place(stage)), state)
+
+        course = Course(self.framing, self._times.take(np.array([init])), members)
+        yield from course.questions(todo, states, write)
+
+    def _known(self, init: int) -> dict[int, Fields]:
+        return known_states(self.reader, init, self.framing.num_past)
+
+    @property
+    def _times(self) -> TimeAxis:
+        return self.reader.plan.times
+
+    def _place(self, stage: Stage) -> int:
+        """Along the dim of leads."""
+        return self._steps.index(stage.step)
+
+    @cached_property
+    def _steps(self) -> list[int]:
+        return sorted(stage.step for stage in self.stages)
+
+    @cached_property
+    def store(self) -> FieldStore:
+        plan = self.reader.plan
+        inits = plan.times.take(self.inits)
+        valid = np.stack([inits.moved(step).seconds for step in self._steps], axis=1)
+        lead_name, lead = lead_coordinate(inits, self._steps)
+        members = np.arange(self.request.num_members)
+        content = Content(
+            leading={
+                "time": time_coordinate(inits, "forecast_reference_time"),
+                "number": Coordinate(members, {"standard_name": "realization", "units": "1"}),
+                lead_name: lead,
+            },
+            channels=tuple(channel.name for channel in plan.channels),
+            latitude=plan.latitude,
+            longitude=plan.longitude,
+            attributes={name: v.attributes for name, v in plan.variables.items()},
+            beside={
+                "valid_time": Coordinate(
+                    valid,
+                    {"standard_name": "time", "units": EPOCH, "calendar": inits.calendar},
+                    ("time", lead_name),
+                )
+            },
+        )
+        return FieldStore(self.path, content)
+
+
+def find_inits(times: TimeAxis, texts: Sequence[str]) -> Ints:
+    """Places of inits: dates such as `2020-01-01T00`, or `FIRST/LAST/STEP` for many.
+
+    UserError for one that is not among the times.
+    """
+    found: list[int] = []
+    for text in texts:
+        parts = text.split("/")
+        if len(parts) > 3:
+            raise UserError(f"`{text}` is no init. Write 2020-01-01T00 or FIRST/LAST/STEP.")
+        if len(parts) == 1:
+            found.append(times.find(text))
+        else:
+            found += times.select(*parts).tolist()
+    return np.array(sorted(set(found)), dtype=np.int64)
+
+
+def known_states(reader: Reader, init: int, num_past: int, member: int = 0) -> dict[int, Fields]:
+    """By step 0, -1, …: states [C, H, W] from the files.
+
+    UserError where one of them is not there, or holds nothing.
+    """
+    times = reader.plan.times
+    where = {-k: int(times.later(-k)[init]) for k in range(num_past)}
+    if missing := [step for step, place in where.items() if place < 0]:
+        lacking = times.take(np.array([init])).moved(missing[0]).text(0)
+        raise UserError(
+            f"A forecast from {times.text(init)} must know {num_past} states one step "
+            f"({times.step}) apart, but there is none at {lacking}. Choose an init without a gap "
+            "before it."
+        )
+    places = np.array(list(where.values()), dtype=np.int64)
+    states = reader.read(places, np.full(len(places), member))
+    for place, state in zip(places.tolist(), states, strict=True):
+        for channel, field in zip(reader.plan.channels, state, strict=True):
+            if np.isnan(field).all():
+                raise UserError(
+                    f"`{channel.name}` at {times.text(place)} is NaN everywhere, so no forecast "
+                    "can start from it. Choose another init."
+                )
+    return dict(zip(where, states, strict=True))
+
+
+def time_coordinate(times: TimeAxis, standard_name: str) -> Coordinate:
+    attributes = {"standard_name": standard_name, "units": EPOCH, "calendar": times.calendar}
+    return Coordinate(times.seconds, attributes)
+
+
+def lead_coordinate(times: TimeAxis, steps: Sequence[int]) -> tuple[str, Coordinate]:
+    """The name and values of the dim of leads: hours, or months where steps are months."""
+    assert times.step is not None
+    counts = np.array(steps) * times.step.count
+    if times.step.unit == "months":
+        return "lead", Coordinate(counts, {"long_name": "months after time"})
+    name, size = ("hours", HOUR) if (counts % HOUR == 0).all() else ("seconds", 1)
+    attributes = {"standard_name": "forecast_period", "units": name, "dtype": "timedelta64[ns]"}
+    return "prediction_timedelta", Coordinate(counts // size, attributes)
