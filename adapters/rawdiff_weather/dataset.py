@@ -18,6 +18,7 @@ from rawdiff.settings import Settings
 from rawdiff_weather.area import area_weights
 from rawdiff_weather.axes import Ints
 from rawdiff_weather.baselines import Climatology
+from rawdiff_weather.expected import expected_info, require_shape
 from rawdiff_weather.forecast import Forecasts
 from rawdiff_weather.framing import Fields, Forcing, Framing, Target
 from rawdiff_weather.reading import Reader
@@ -55,7 +56,8 @@ class WeatherDataset(Series):
     `path` is one or several stores (any fsspec URL), files or patterns of them. `variables` at
     `levels` (hPa; or `temperature@850`) are predicted, in this order. `time` is [first, last], both
     included, at every `step` (`6h`, `1 month`; default: that of the data) inside `region` [south,
-    north, west, east]. Of several members `member` or each is taken.
+    north, west, east]. Of several members `member` or each is taken. `shape`, [channels, latitudes,
+    longitudes], is compared with the files, and lets a recipe be checked without them.
 
     `past` states, one step apart, are known, the last of them `lead` steps before the one that is
     predicted: as a `state`, or as its change since then, a `tendency`. With several leads one
@@ -75,6 +77,7 @@ class WeatherDataset(Series):
     step: str | None = None
     region: tuple[float, float, float, float] | None = None
     member: int | None = None
+    shape: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None
     past: int = Field(default=0, ge=0)
     lead: PositiveInt | tuple[PositiveInt, ...] = 1
     target: Target = "state"
@@ -117,7 +120,9 @@ class WeatherDataset(Series):
 
     @cached_property
     def reader(self) -> Reader:
-        return Reader(self.plan(self.time))
+        plan = self.plan(self.time)
+        require_shape(self.shape, plan.shape)
+        return Reader(plan)
 
     @cached_property
     def framing(self) -> Framing:
@@ -195,7 +200,20 @@ class WeatherDataset(Series):
 
     @property
     def info(self) -> DataInfo:
-        plan = self.reader.plan
+        """Without files, as much as `shape` and the other keys say."""
+        try:
+            plan = self.reader.plan
+        except UserError:
+            if self.shape is None or self._opens():
+                raise
+            return expected_info(
+                self.shape,
+                num_past=self.past,
+                leads=self.leads,
+                forcings=self.forcings,
+                static=self.static,
+                region=self.region and Region(*self.region),
+            )
         return DataInfo(
             shape=plan.shape,
             channels=tuple(channel.name for channel in plan.channels),
@@ -217,6 +235,13 @@ class WeatherDataset(Series):
                 for name, variable in plan.variables.items()
             },
         )
+
+    def _opens(self) -> bool:
+        try:
+            open_source(self.path)
+        except UserError:
+            return False
+        return True
 
     def __len__(self) -> int:
         return len(self.windows.lead) * self.num_members

@@ -72,7 +72,7 @@ class Harmonics:
 
     def laplacian(self) -> Real:
         """Eigenvalues -n (n + 1) [T + 1] by degree, on a sphere of radius 1."""
-        return -1.0 * self.degree * (self.degree + 1)
+        return np.array(-1.0 * self.degree * (self.degree + 1), dtype=np.float64)
 
     def inverse_laplacian(self) -> Real:
         """As `laplacian`; 0 for the mean, which has no inverse."""

@@ -179,11 +179,14 @@ def measure(batches: Iterable[Batch]) -> Statistics:
     )
 
 
-def fixed(mean: float, std: float, shape: tuple[int, ...]) -> Statistics:
-    """Given numbers for all channels of data without context, scalars or missing values."""
-    channels = torch.ones(shape[0])
+def fixed(
+    mean: float, std: float, shape: tuple[int, ...], *, num_context_channels: int = 0
+) -> Statistics:
+    """Given numbers for all channels of data without scalars or gaps; context stays as it is."""
+    channels, known = torch.ones(shape[0]), torch.ones(num_context_channels)
     return Statistics(
         x=Moments(mean * channels, std * channels),
         ever_present=torch.ones(shape, dtype=torch.bool),
         missing_varies=False,
+        context=Moments(0 * known, known) if num_context_channels else None,
     )
