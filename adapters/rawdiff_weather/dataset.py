@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 
 from rawdiff.data.dataset import DataInfo, Sample
 from rawdiff.errors import UserError
 from rawdiff.series import Request, Rollout, Series
 from rawdiff.settings import Settings
-from rawdiff_weather.area import area_weights
-from rawdiff_weather.axes import Ints
+from rawdiff_weather.axes import Fields, Ints
+from rawdiff_weather.background import Background, BackgroundSettings
 from rawdiff_weather.baselines import Climatology
 from rawdiff_weather.expected import expected_info, require_shape
 from rawdiff_weather.forecast import Forecasts
-from rawdiff_weather.framing import Fields, Forcing, Framing, Target
+from rawdiff_weather.framing import Forcing, Framing, Target
+from rawdiff_weather.normal import climatology_of
 from rawdiff_weather.reading import Reader
-from rawdiff_weather.seasons import natural_season
-from rawdiff_weather.selection import Channel, Plan, Region, select
+from rawdiff_weather.selection import Plan, Region, select
 from rawdiff_weather.source import open_source
+from rawdiff_weather.weighting import LevelWeights, weights
 
-LevelWeights = Literal["equal", "pressure"]
 NAMES = ("standard_name", "long_name")  # what samples carry of the attributes of a variable
-AT_ONCE = 2**28  # bytes of states, while a climatology is computed
 
 
 class Windows(NamedTuple):
@@ -60,8 +58,10 @@ class WeatherDataset(Series):
     longitudes], is compared with the files, and lets a recipe be checked without them.
 
     `past` states, one step apart, are known, the last of them `lead` steps before the one that is
-    predicted: as a `state`, or as its change since then, a `tendency`. With several leads one
-    model learns all of them, and is told which. With no past, states are generated from nothing.
+    predicted: as a `state`, as its change since then, a `tendency`, or as its difference from the
+    `background`, a `residual`. With several leads one model learns all of them, and is told which.
+    With no past, states are generated from nothing but the background: fields of another source
+    at the predicted time, such as coarse ones or a forecast, brought to this grid.
     `static` fields and `forcings` of the predicted time are known, too. States are anomalies from
     `climatology`, if that is given.
 
@@ -81,6 +81,7 @@ class WeatherDataset(Series):
     past: int = Field(default=0, ge=0)
     lead: PositiveInt | tuple[PositiveInt, ...] = 1
     target: Target = "state"
+    background: BackgroundSettings | None = None
     climatology: ClimatologySettings | None = None
     static: tuple[str, ...] = ()
     forcings: tuple[Forcing, ...] = ()
@@ -94,6 +95,8 @@ class WeatherDataset(Series):
             raise ValueError(
                 "`target: tendency` is a change since the last known state: set `past`"
             )
+        if self.target == "residual" and self.background is None:
+            raise ValueError("`target: residual` is a difference: set `background`")
         if not self.leads or sorted(set(self.leads)) != list(self.leads):
             raise ValueError(f"`lead: {list(self.leads)}` must be rising numbers of steps")
         if len(self.leads) > 1 and not self.past:
@@ -137,19 +140,14 @@ class WeatherDataset(Series):
             self.forcings,
             static,
             self._climatology(),
+            None if self.background is None else Background.of(self.background, plan),
+            plan.channels,
         )
 
     def _climatology(self) -> Climatology | None:
         if self.climatology is None:
             return None
-        reader = Reader(self.plan(self.climatology.time))
-        times = reader.plan.times.datetime64
-        found = Climatology(natural_season(times))
-        size = max(1, AT_ONCE // (4 * int(np.prod(reader.plan.shape))))
-        for start in range(0, len(times), size):
-            part = range(start, min(start + size, len(times)))
-            found.update(times[part.start : part.stop], torch.from_numpy(reader.read(part)))
-        return found
+        return climatology_of(Reader(self.plan(self.climatology.time)))
 
     @cached_property
     def windows(self) -> Windows:
@@ -160,14 +158,17 @@ class WeatherDataset(Series):
             before = [times.later(-lead - k) for k in range(self.past)]
             places = np.stack([np.arange(len(times)), *before], axis=1)
             places = places[(places >= 0).all(axis=1)]
+            if (background := self.framing.background) is not None:
+                valid, init = times.take(places[:, 0]), times.take(places[:, min(1, self.past)])
+                places = places[background.has(valid, init)]
             parts.append(Windows(np.full(len(places), lead), places))
         whole = Windows(*map(np.concatenate, zip(*parts, strict=True)))
         if not len(whole.lead):
             raise UserError(
                 f"There is no window of {self.past} states and one {self.leads[0]} steps later "
                 f"among the {len(times)} times from {times.text(0)} to "
-                f"{times.text(len(times) - 1)}. Give a longer `time`, a smaller `past` or `lead`, "
-                "or another `step`."
+                f"{times.text(len(times) - 1)}{' with a background' if self.background else ''}. "
+                "Give a longer `time`, a smaller `past` or `lead`, or another `step`."
             )
         return whole
 
@@ -183,12 +184,17 @@ class WeatherDataset(Series):
         return self._forecasts(request, file).rollouts(batch_size)
 
     def _forecasts(self, request: Request, file: Path) -> Forecasts:
-        if not self.past:
+        if not self.is_told_states:
             raise UserError(
                 "This model generates states from nothing (`past: 0`), so it starts from no init. "
                 "Train with `past: 1` or more for forecasts."
             )
         return Forecasts(self.whole.reader, self.framing, request, file)
+
+    @property
+    def is_told_states(self) -> bool:
+        """Whether a sample has a time that it belongs to: of states before it, or a background."""
+        return self.past > 0 or self.background is not None
 
     @property
     def forecast_file(self) -> str:
@@ -225,7 +231,7 @@ class WeatherDataset(Series):
             scalar_names=self.framing.scalar_names,
             num_context_channels=self.framing.num_context_channels(len(plan.channels)),
             writer="fields",
-            evaluators=("forecast",) if self.past else (),
+            evaluators=("forecast",) if self.is_told_states else (),
             attributes={
                 name: {
                     key: str(variable.attributes[key])
@@ -260,9 +266,10 @@ class WeatherDataset(Series):
         anomalies = self.framing.anomalies(states, times.take(pairs[:, 0]))
         both = anomalies[inverse.reshape(places.shape)]  # [B, 1 + past, C, H, W]
         x, past = both[:, 0], both[:, 1:]
-        valid = times.take(places[:, 0])
-        context, scalars = self.framing.context(past, valid), self.framing.scalars(valid, lead)
-        x = self.framing.x(x, past)
+        valid, init = times.take(places[:, 0]), times.take(places[:, min(1, self.past)])
+        known = self.framing.known(past, valid, init)
+        context, scalars = self.framing.context(known), self.framing.scalars(valid, lead)
+        x = self.framing.x(x, known)
         return [
             Sample(
                 x=x[i],
@@ -275,31 +282,9 @@ class WeatherDataset(Series):
 
     @cached_property
     def _weight(self) -> Fields | None:
-        """[C, H, W] or what broadcasts to it, 1 in the mean of each part; None: all alike."""
-        plan = self.reader.plan
-        weight = channel_weights(plan.channels, self.variable_weights, self.level_weights)
-        if self.area_weights:
-            area = area_weights(plan.latitude.tolist(), len(plan.longitude)).float().numpy()
-            return area if weight is None else weight * area
-        return weight
-
-
-def channel_weights(
-    channels: Sequence[Channel], of_variables: Mapping[str, float], of_levels: LevelWeights
-) -> Fields | None:
-    """[C, 1, 1], those of levels 1 in their mean; None where all are alike."""
-    names = {name for channel in channels for name in (channel.name, channel.variable)}
-    if unknown := sorted(of_variables.keys() - names):
-        raise UserError(
-            f"`variable_weights` names {', '.join(unknown)}, which is not predicted. There are: "
-            f"{', '.join(channel.name for channel in channels)}."
+        return weights(
+            self.reader.plan,
+            by_area=self.area_weights,
+            of_variables=self.variable_weights,
+            of_levels=self.level_weights,
         )
-    if not of_variables and of_levels == "equal":
-        return None
-    weights = np.array(
-        [of_variables.get(c.name, of_variables.get(c.variable, 1)) for c in channels]
-    )
-    levels = np.array([np.nan if c.level is None else c.level for c in channels])
-    if of_levels == "pressure" and not np.isnan(levels).all():
-        weights = weights * np.nan_to_num(levels / np.nanmean(levels), nan=1.0)
-    return weights.astype(np.float32)[:, None, None]

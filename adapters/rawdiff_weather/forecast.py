@@ -13,8 +13,8 @@ from torch import Tensor
 
 from rawdiff.errors import UserError
 from rawdiff.series import Question, Request, Rollout
-from rawdiff_weather.axes import Ints
-from rawdiff_weather.framing import Fields, Framing
+from rawdiff_weather.axes import Fields, Ints
+from rawdiff_weather.framing import Framing
 from rawdiff_weather.output import Content, Coordinate, FieldStore
 from rawdiff_weather.reading import Reader
 from rawdiff_weather.rollout import Course, Stage, States, stages
@@ -44,8 +44,13 @@ class Forecasts:
 
     def create(self, title: str, origin: dict[str, Any]) -> None:
         """UserError if there is nothing to start from, or the store holds other forecasts."""
+        background = self.framing.background
         for init in self.inits.tolist():
             self._known(init)
+            if background is not None:
+                start = self._times.take(np.array([init]))
+                for stage in self.stages:
+                    background.require(start.moved(stage.step), start)
         request: dict[str, Any] = {"init": [self._times.text(i) for i in self.inits.tolist()]}
         request |= {"num_steps": self.request.num_steps, "num_members": self.request.num_members}
         self.store.create(title, {**origin, **request})

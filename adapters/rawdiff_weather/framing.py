@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from functools import cached_property
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from rawdiff_weather import forcings as sun
-from rawdiff_weather.axes import Floats, Ints
+from rawdiff_weather.axes import Fields, Floats, Ints
+from rawdiff_weather.background import Background
 from rawdiff_weather.baselines import Climatology
+from rawdiff_weather.selection import Channel
 from rawdiff_weather.times import TimeAxis
 
-Fields: TypeAlias = npt.NDArray[np.float32]
-Target = Literal["state", "tendency"]
+Target = Literal["state", "tendency", "residual"]
 Forcing = Literal["season", "time_of_day", "position", "insolation", "daily_insolation"]
 
 CHANNELS: dict[Forcing, tuple[str, ...]] = {
@@ -27,6 +29,14 @@ CHANNELS: dict[Forcing, tuple[str, ...]] = {
 }
 SEASON = ("sine of the year", "cosine of the year")
 LEAD = "steps ahead"
+
+
+class Known(NamedTuple):
+    """Past anomalies [B, K, C, H, W], valid times [B], background [B, C', H, W] if there is one."""
+
+    past: Fields
+    valid: TimeAxis
+    background: Fields | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +54,8 @@ class Framing:
     forcings: tuple[Forcing, ...]
     static: Fields
     climatology: Climatology | None
+    background: Background | None = None
+    channels: tuple[Channel, ...] = ()
 
     def anomalies(self, states: Fields, times: TimeAxis) -> Fields:
         """States less their climatology; the states themselves without one."""
@@ -57,13 +69,31 @@ class Framing:
         assert self.climatology is not None
         return torch.stack([self.climatology.at(time) for time in times.datetime64]).numpy()
 
-    def x(self, anomalies: Fields, past: Fields) -> Fields:
-        """What is predicted of anomalies [B, C, H, W] at the valid times."""
-        return anomalies - past[:, 0] if self.target == "tendency" else anomalies
+    def known(self, past: Fields, valid: TimeAxis, init: TimeAxis) -> Known:
+        """All that is known of what is predicted at the valid times [B] from each init [B]."""
+        background = None if self.background is None else self.background.at(valid, init)
+        return Known(past, valid, background)
 
-    def prediction(self, x: Fields, past: Fields) -> Fields:
+    def x(self, anomalies: Fields, known: Known) -> Fields:
+        """What is predicted of anomalies [B, C, H, W] at the valid times."""
+        return anomalies - self._start(known) if self.target != "state" else anomalies
+
+    def prediction(self, x: Fields, known: Known) -> Fields:
         """Inverse of `x`."""
-        return x + past[:, 0] if self.target == "tendency" else x
+        return x + self._start(known) if self.target != "state" else x
+
+    def _start(self, known: Known) -> Fields:
+        """What is added to: the last anomaly that is known, or that of the background."""
+        if self.target == "tendency":
+            return known.past[:, 0]
+        assert known.background is not None
+        return self.anomalies(known.background[:, self._same_places], known.valid)
+
+    @cached_property
+    def _same_places(self) -> list[int]:
+        """Of the predicted channels in the background."""
+        assert self.background is not None
+        return self.background.places_of([channel.name for channel in self.channels])
 
     @property
     def scalar_names(self) -> tuple[str, ...]:
@@ -81,13 +111,20 @@ class Framing:
 
     def num_context_channels(self, num_channels: int) -> int:
         own = sum(len(CHANNELS[name]) for name in self.forcings)
+        own += 0 if self.background is None else len(self.background.names)
         return self.num_past * num_channels + len(self.static) + own
 
-    def context(self, past: Fields, valid: TimeAxis) -> Fields | None:
-        """[B, C', H, W]: past anomalies, the newest first, static fields, forcings; or None."""
+    def context(self, known: Known) -> Fields | None:
+        """[B, C', H, W] or None.
+
+        Past anomalies, the newest first, the background, static fields, forcings.
+        """
+        past, valid, background = known
         parts: list[npt.NDArray[Any]] = [
             past.reshape(len(valid), -1, len(self.latitude), len(self.longitude))
         ]
+        if background is not None:
+            parts.append(background)
         parts.append(np.broadcast_to(self.static, (len(valid), *self.static.shape)))
         parts += [self._forcing(name, valid) for name in self.forcings if CHANNELS[name]]
         context = np.concatenate(parts, axis=1, dtype=np.float32)

@@ -13,7 +13,8 @@ from torch import Tensor
 from rawdiff.conditions import Conditions
 from rawdiff.errors import UserError
 from rawdiff.series import Question
-from rawdiff_weather.framing import Fields, Framing
+from rawdiff_weather.axes import Fields
+from rawdiff_weather.framing import Framing, Known
 from rawdiff_weather.times import DAY, TimeAxis
 
 States: TypeAlias = MutableMapping[int, Fields]
@@ -38,8 +39,11 @@ class Stage(NamedTuple):
 def stages(leads: tuple[int, ...], num_past: int, num_steps: int) -> list[Stage]:
     """All draws up to `num_steps`: all leads from one state, then on from the longest.
 
-    UserError where a state that the next draw must know would never be drawn.
+    Without known states there is one draw, at the init itself. UserError where a state that the
+    next draw must know would never be drawn.
     """
+    if not num_past:
+        return [Stage(0, 0, 0)]
     longest = leads[-1]
     found = [
         Stage(hop, hop * longest, lead)
@@ -100,9 +104,10 @@ class Course:
         """
         for number, stage in enumerate(todo):
             past = self._past(stage, states)
-            drawn = yield self._question(stage, past)
-            valid = self.init.moved(stage.step)
-            state = self.framing.states(self.framing.prediction(drawn.numpy(), past), valid)
+            known = self.framing.known(past, self._all(stage.step), self._all(0))
+            drawn = yield self._question(stage, known)
+            predicted = self.framing.prediction(drawn.numpy(), known)
+            state = self.framing.states(predicted, self.init.moved(stage.step))
             take(stage, state)
             states[stage.step] = state
             for step in self._forgotten(states, todo[number + 1 :]):
@@ -111,16 +116,21 @@ class Course:
     def _past(self, stage: Stage, states: States) -> Fields:
         """Anomalies [M, K, C, H, W] that are known, the newest first."""
         steps = [stage.base - k for k in range(self.framing.num_past)]
+        if not steps:
+            framing = self.framing
+            grid = (len(framing.latitude), len(framing.longitude))
+            return np.empty((len(self.members), 0, len(framing.channels), *grid), np.float32)
         return np.stack(
             [self.framing.anomalies(states[step], self.init.moved(step)) for step in steps], axis=1
         )
 
-    def _question(self, stage: Stage, past: Fields) -> Question:
-        M = len(self.members)
-        valid = self.init.moved(stage.step)
-        valid = valid.take(np.zeros(M, np.int64))
-        scalars = self.framing.scalars(valid, np.full(M, stage.lead))
-        context = self.framing.context(past, valid)
+    def _all(self, step: int) -> TimeAxis:
+        """The time of a step, once for each member."""
+        return self.init.moved(step).take(np.zeros(len(self.members), np.int64))
+
+    def _question(self, stage: Stage, known: Known) -> Question:
+        scalars = self.framing.scalars(known.valid, np.full(len(self.members), stage.lead))
+        context = self.framing.context(known)
         return Question(
             noise_index(self.init, stage.hop, self.members),
             Conditions(
