@@ -218,6 +218,7 @@ class WeatherDataset(Series):
                 leads=self.leads,
                 forcings=self.forcings,
                 static=self.static,
+                num_background=self._num_background(),
                 region=self.region and Region(*self.region),
             )
         return DataInfo(
@@ -241,6 +242,12 @@ class WeatherDataset(Series):
                 for name, variable in plan.variables.items()
             },
         )
+
+    def _num_background(self) -> int:
+        """Channels, without files: those of `shape`, or one of each variable that is named."""
+        if self.background is None or self.shape is None:
+            return 0
+        return len(self.background.variables or range(self.shape[0]))
 
     def _opens(self) -> bool:
         try:

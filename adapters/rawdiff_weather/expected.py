@@ -33,12 +33,13 @@ def expected_info(
     leads: tuple[int, ...],
     forcings: tuple[Forcing, ...],
     static: Sequence[str],
+    num_background: int,
     region: Region | None,
 ) -> DataInfo:
     """Of samples of `shape` (C, latitude, longitude), without names and units of the channels.
 
     Rows lie evenly from pole to pole, odd numbers of them on both; columns go around, or lie in
-    the `region`. Each static field counts once.
+    the `region`. Each static variable counts once.
     """
     C, H, W = shape
     rows = (np.arange(H) + (0.0 if H % 2 else 0.5)) / (max(H - 1, 1) if H % 2 else H)
@@ -62,7 +63,7 @@ def expected_info(
             "longitude": tuple(framing.longitude.tolist()),
         },
         scalar_names=framing.scalar_names,
-        num_context_channels=framing.num_context_channels(C),
+        num_context_channels=framing.num_context_channels(C) + num_background,
         writer="fields",
-        evaluators=("forecast",) if num_past else (),
+        evaluators=("forecast",) if num_past or num_background else (),
     )

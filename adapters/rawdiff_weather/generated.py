@@ -18,8 +18,8 @@ import xarray as xr
 
 from rawdiff.errors import UserError
 from rawdiff.files import require_new_folder
+from rawdiff_weather.axes import Fields
 from rawdiff_weather.flow import GRAVITY, Air, Flow, geopotential, mountain, wind
-from rawdiff_weather.framing import Fields
 from rawdiff_weather.sphere import Harmonics, Real
 
 START = "2001-01-01"
