@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
@@ -19,6 +20,7 @@ from rawdiff.settings import Settings
 from rawdiff_weather.axes import Fields, Ints
 from rawdiff_weather.background import Background, BackgroundSettings
 from rawdiff_weather.baselines import Climatology
+from rawdiff_weather.expected import expected_channels, expected_grid, require_shape
 from rawdiff_weather.forecast import Forecasts
 from rawdiff_weather.framing import Forcing, Framing, Target
 from rawdiff_weather.inspection import findings
@@ -62,7 +64,8 @@ class WeatherDataset(Series):
     `path` is one or several stores (any fsspec URL), files or patterns of them. `variables` at
     `levels` (hPa; or `temperature@850`) are predicted, in this order. `time` is [first, last], both
     included, at every `step` (`6h`, `1 month`; default: that of the data) inside `region` [south,
-    north, west, east]. Of several members `member` or each is taken.
+    north, west, east]. Of several members `member` or each is taken. `shape`, [channels, latitudes,
+    longitudes], is compared with the files, and lets a recipe be checked without them.
 
     `past` states, one step apart, are known, the last of them `lead` steps before the one that is
     predicted: as a `state`, as its change since then, a `tendency`, or as its difference from the
@@ -87,6 +90,7 @@ class WeatherDataset(Series):
     step: str | None = None
     region: tuple[float, float, float, float] | None = None
     member: int | None = None
+    shape: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None
     past: int = Field(default=0, ge=0)
     lead: PositiveInt | tuple[PositiveInt, ...] = 1
     num_times: PositiveInt = 1
@@ -173,7 +177,9 @@ class WeatherDataset(Series):
 
     @cached_property
     def reader(self) -> Reader:
-        return Reader(self.plan(self.time))
+        plan = self.plan(self.time)
+        require_shape(self.shape, plan.shape)
+        return Reader(plan)
 
     @cached_property
     def framing(self) -> Framing:
@@ -256,29 +262,58 @@ class WeatherDataset(Series):
 
     @property
     def info(self) -> DataInfo:
-        plan, shape = self.reader.plan, self.framing.shape
-        return DataInfo(
-            shape=(len(shape.names), *map(len, shape.axes.values()), *plan.shape[1:]),
-            channels=shape.names,
-            units=shape.units,
-            coordinates={
-                **shape.axes,
-                "latitude": tuple(plan.latitude.tolist()),
-                "longitude": tuple(np.unwrap(plan.longitude, period=360).tolist()),
-            },
-            scalar_names=self.framing.scalar_names,
-            num_context_channels=self.framing.num_context_channels,
-            writer="fields",
-            evaluators=("forecast",) if self.is_told_states else (),
-            attributes={
-                name: {
-                    key: str(variable.attributes[key])
-                    for key in NAMES
-                    if key in variable.attributes
-                }
-                for name, variable in plan.variables.items()
-            },
+        """Without files, as much as `shape` and the other keys say."""
+        try:
+            plan = self.reader.plan
+        except UserError:
+            if self.shape is None or self._opens():
+                raise
+            return self._expected_info(self.shape)
+        attributes = {
+            name: {
+                key: str(variable.attributes[key]) for key in NAMES if key in variable.attributes
+            }
+            for name, variable in plan.variables.items()
+        }
+        return self.framing.info(attributes)
+
+    def _expected_info(self, shape: tuple[int, int, int]) -> DataInfo:
+        latitude, longitude = expected_grid(shape, self.region and Region(*self.region))
+        framing = Framing(
+            latitude=latitude,
+            longitude=longitude,
+            num_past=self.past,
+            leads=self.leads,
+            target="state",
+            forcings=self.forcings,
+            static=np.empty((len(self.static), 0, 0), np.float32),
+            climatology=None,
+            background=None,
+            shape=SampleShape.of(
+                expected_channels(shape, self.levels if self.level_axis else None),
+                self.num_times,
+                self.level_axis,
+            ),
         )
+        info = framing.info({})
+        return dataclasses.replace(
+            info,
+            num_context_channels=info.num_context_channels + self._num_background(),
+            evaluators=("forecast",) if self.is_told_states else (),
+        )
+
+    def _num_background(self) -> int:
+        """Channels, without files: those of `shape`, or one of each variable that is named."""
+        if self.background is None or self.shape is None:
+            return 0
+        return len(self.background.variables or range(self.shape[0]))
+
+    def _opens(self) -> bool:
+        try:
+            open_source(self.path)
+        except UserError:
+            return False
+        return True
 
     def __len__(self) -> int:
         return len(self.windows.lead) * self.num_members

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
@@ -10,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from rawdiff.data.dataset import DataInfo
 from rawdiff_weather import forcings as sun
 from rawdiff_weather.axes import Fields, Floats, Ints
 from rawdiff_weather.background import Background
@@ -59,6 +61,30 @@ class Framing:
     climatology: Climatology | None
     background: Background | None
     shape: SampleShape
+
+    def info(self, attributes: Mapping[str, Mapping[str, str]]) -> DataInfo:
+        """Of samples; `attributes` of the variables by name."""
+        shape = self.shape
+        return DataInfo(
+            shape=(
+                len(shape.names),
+                *map(len, shape.axes.values()),
+                len(self.latitude),
+                len(self.longitude),
+            ),
+            channels=shape.names,
+            units=shape.units,
+            coordinates={
+                **shape.axes,
+                "latitude": tuple(self.latitude.tolist()),
+                "longitude": tuple(np.unwrap(self.longitude, period=360).tolist()),
+            },
+            scalar_names=self.scalar_names,
+            num_context_channels=self.num_context_channels,
+            writer="fields",
+            evaluators=("forecast",) if self.num_past or self.background else (),
+            attributes=attributes,
+        )
 
     def anomalies(self, states: Fields, times: TimeAxis) -> Fields:
         """States [N, C, H, W] less their climatology; the states themselves without one."""

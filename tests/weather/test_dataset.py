@@ -173,3 +173,23 @@ def test_batches_and_copies_in_other_processes_give_the_same(store) -> None:
 def test_what_the_files_do_not_have_is_said(store, keys, words) -> None:
     with pytest.raises((UserError, ValidationError), match=words):
         len(WeatherDataset(path=str(store), **keys))
+
+
+def test_a_shape_stands_for_files_that_are_not_there(store) -> None:
+    keys = {
+        "variables": ("sst", "wind"), "past": 2, "lead": (1, 3), "static": ("height",),
+        "forcings": ("season", "position"), "shape": (3, 6, 8),
+    }  # fmt: skip
+    here, nowhere = (WeatherDataset(path=str(path), **keys) for path in (store, "nowhere.zarr"))
+    for name in ("shape", "scalar_names", "num_context_channels", "writer", "evaluators"):
+        assert getattr(nowhere.info, name) == getattr(here.info, name)
+    assert nowhere.info.coordinates == here.info.coordinates
+    with pytest.raises(UserError, match="does not exist"):
+        len(nowhere)
+
+
+def test_files_of_another_shape_than_the_recipe_says_are_refused(store) -> None:
+    data = WeatherDataset(path=str(store), variables=("sst",), shape=(1, 12, 16))
+    for look in (lambda: data.info, lambda: len(data)):
+        with pytest.raises(UserError, match=r"says 1 channels on 12 .* hold 1 channels on 6"):
+            look()
