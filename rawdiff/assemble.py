@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from rawdiff.conditions import spread
 from rawdiff.data.dataset import DataInfo, Dataset, Sample
 from rawdiff.data.loading import Subset
 from rawdiff.data.order import split
@@ -123,6 +124,9 @@ def take_statistics(recipe: Recipe, train: Subset) -> Statistics:
         if known_kinds and sample.x.dtype.kind in "iu":
             return fixed(mean, std, info.shape)
     size = max(1, min(256, BYTES_AT_ONCE // max(sample_bytes(sample), 1)))
+    if settings.num_samples is not None:
+        chosen = spread(settings.num_samples, len(train))
+        train = Subset(train.dataset, [train.indices[i] for i in chosen])
     measured = measure(train.batches(size, recipe.train.num_workers))
     if settings.mode == "statistics":
         return measured

@@ -92,7 +92,10 @@ def _look_at_data(recipe: Recipe) -> _Found:
     except UserError as error:
         info = _info_without_data(recipe)
         text = f"not there, so only the recipe was checked: {error}"
-        return _Found([Row("data", text)], info, fixed(0.0, 1.0, info.shape))
+        known = info.num_context_channels
+        return _Found(
+            [Row("data", text)], info, fixed(0, 1, info.shape, num_context_channels=known)
+        )
     data = open_data(recipe)
     info = data.train.info
     positions = spread(NUM_SAMPLES_READ, len(data.train))
@@ -120,7 +123,8 @@ def _info_without_data(recipe: Recipe) -> DataInfo:
     except UserError as error:
         raise UserError(
             f"{error} Without its data a recipe can be checked if it says itself what samples look "
-            "like: classes by `data.num_classes`, shapes as docs/scale.md shows."
+            "like: classes by `data.num_classes`, fields by `data.shape`, other shapes as "
+            "docs/scale.md shows."
         ) from error
 
 

@@ -99,13 +99,21 @@ class Scoring:
 
     def _able(self, evaluators: Mapping[str, Scorer]) -> dict[str, Scorer]:
         """Those that have a score of such samples, as far as one can tell before they are there."""
-        found = {name: evaluator.obstacle(self._basis) for name, evaluator in evaluators.items()}
+        found = {name: self._obstacle(evaluator) for name, evaluator in evaluators.items()}
         lines = [f"`{name}` has no score: {why}" for name, why in found.items() if why]
         if lines and len(lines) == len(found):
             raise UserError("\n".join(lines))
         for line in lines:
             self.say(line)
         return {name: evaluators[name] for name, why in found.items() if not why}
+
+    def _obstacle(self, evaluator: Scorer) -> str | None:
+        if isinstance(evaluator, SeriesEvaluator) and self._recipe.holdout_data is None:
+            return (
+                "forecasts are compared with what came, in a time that training has not seen. Hold "
+                "one out: `holdout: {data: {time: [FIRST, LAST]}}`."
+            )
+        return evaluator.obstacle(self._basis)
 
     def _held_out(self) -> Batch:
         if self._data.holdout is None:
@@ -166,21 +174,35 @@ class Scoring:
         return report_of(name, evaluator, scores, counts, own.name if own else "")
 
     def _score_series(self, name: str, evaluator: SeriesEvaluator) -> Report:
-        if self._data.holdout is None or self._recipe.holdout_data is None:
-            raise UserError(
-                f"`{name}` compares forecasts with what came, in a time that training has not "
-                "seen. Hold one out: `holdout: {data: {time: [FIRST, LAST]}}`, also at the end of "
-                "this command."
-            )
+        assert self._data.holdout is not None
         train, held_out = (
             open_series(self.folder, self.model, part.dataset)
             for part in (self._data.train, self._data.holdout)
         )
+        facts = {
+            "kept": "forecasts",
+            **self._drawn_facts,
+            "held out": self._data_facts(self._data.holdout),
+            "train": self._data_facts(self._data.train),
+            "evaluator": {"name": name, **evaluator.model_dump(mode="json")},
+            "code of the evaluator": _code_digest(type(evaluator)),
+        }
+
+        def kept(num: int, make: Callable[[int], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
+            store = self._store(facts, num, 1)
+
+            def one_by_one(missing: Sequence[range]) -> Iterator[dict[str, Tensor]]:
+                for part in missing:
+                    yield {key: values[None] for key, values in make(part.start).items()}
+
+            self._fill(store, one_by_one, f"forecasts for `{name}`")
+            return store.read()
+
         folder = self.folder.path / "scores" / name
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        draw, progress = draw_with(self.model), self.progress or (lambda done, total: None)
-        columns, num_forecasts = evaluator.score(draw, held_out, train, folder, progress)
+        draw = draw_with(self.model)
+        columns, num_forecasts = evaluator.score(draw, held_out, train, kept, folder)
         self.say(f"`{name}`: tables and pictures are in {folder}.")
         return report_of(name, evaluator, columns, {GENERATED: num_forecasts})
 

@@ -15,6 +15,7 @@ from rawdiff_weather.times import EPOCH, PROLEPTIC
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Ints: TypeAlias = npt.NDArray[np.int64]
+Fields: TypeAlias = npt.NDArray[np.float32]
 Role: TypeAlias = Literal["time", "member", "lead", "level", "latitude", "longitude"]
 
 ROLES: tuple[Role, ...] = ("time", "member", "lead", "level", "latitude", "longitude")

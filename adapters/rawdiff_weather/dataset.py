@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from pydantic import Field, NonNegativeFloat, PositiveInt, PrivateAttr, model_validator
 
 from rawdiff.data.dataset import DataInfo, Finding, Sample
@@ -17,34 +17,36 @@ from rawdiff.data.packed import packed_folder
 from rawdiff.errors import UserError
 from rawdiff.series import Request, Rollout, Series
 from rawdiff.settings import Settings
-from rawdiff_weather.area import area_weights
-from rawdiff_weather.axes import Ints
+from rawdiff_weather.axes import Fields, Ints
+from rawdiff_weather.background import Background, BackgroundSettings
 from rawdiff_weather.baselines import Climatology
+from rawdiff_weather.expected import expected_channels, expected_grid, require_shape
 from rawdiff_weather.forecast import Forecasts
-from rawdiff_weather.framing import Fields, Forcing, Framing, Target
+from rawdiff_weather.framing import Forcing, Framing, Target
 from rawdiff_weather.inspection import findings
+from rawdiff_weather.normal import climatology_of
 from rawdiff_weather.prepare import pack_states, require_same_states
 from rawdiff_weather.reading import Reader
-from rawdiff_weather.seasons import natural_season
-from rawdiff_weather.selection import Channel, Plan, Region, select
+from rawdiff_weather.selection import Plan, Region, select
+from rawdiff_weather.shape import SampleShape
 from rawdiff_weather.source import Source, open_source
 from rawdiff_weather.states import packed_source, read_index
+from rawdiff_weather.weighting import LevelWeights, weights
 
-LevelWeights = Literal["equal", "pressure"]
 NAMES = ("standard_name", "long_name")  # what samples carry of the attributes of a variable
 STORED_BY = ("path", "variables", "levels", "static", "step", "region", "member")
 """The settings that say which fields are read; others only frame them."""
-AT_ONCE = 2**28  # bytes of states, while a climatology is computed
 
 
 class Windows(NamedTuple):
     """Of each sample without its member: `lead` [n] in steps, and indices into the plan's times.
 
-    `places` [n, 1 + past] are the predicted time, then the known ones, the newest first.
+    `predicted` [n, T] are the times of a sample, `known` [n, past] those before, the newest first.
     """
 
     lead: Ints
-    places: Ints
+    predicted: Ints
+    known: Ints
 
 
 class ClimatologySettings(Settings):
@@ -62,13 +64,19 @@ class WeatherDataset(Series):
     `path` is one or several stores (any fsspec URL), files or patterns of them. `variables` at
     `levels` (hPa; or `temperature@850`) are predicted, in this order. `time` is [first, last], both
     included, at every `step` (`6h`, `1 month`; default: that of the data) inside `region` [south,
-    north, west, east]. Of several members `member` or each is taken.
+    north, west, east]. Of several members `member` or each is taken. `shape`, [channels, latitudes,
+    longitudes], is compared with the files, and lets a recipe be checked without them.
 
     `past` states, one step apart, are known, the last of them `lead` steps before the one that is
-    predicted: as a `state`, or as its change since then, a `tendency`. With several leads one
-    model learns all of them, and is told which. With no past, states are generated from nothing.
+    predicted: as a `state`, as its change since then, a `tendency`, or as its difference from the
+    `background`, a `residual`. With several leads one model learns all of them, and is told which.
+    With no past, states are generated from nothing but the background: fields of another source
+    at the predicted time, such as coarse ones or a forecast, brought to this grid.
     `static` fields and `forcings` of the predicted time are known, too. States are anomalies from
     `climatology`, if that is given.
+
+    Levels are channels, or with `level_axis` an axis before latitude. With `num_times` so many
+    states, one step apart, are one sample, along an axis before that.
 
     Errors weigh as the area of their grid cells, unless `area_weights: false`; as
     `variable_weights` says (of a channel or of all of a variable; default 1); and with
@@ -82,9 +90,13 @@ class WeatherDataset(Series):
     step: str | None = None
     region: tuple[float, float, float, float] | None = None
     member: int | None = None
+    shape: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None
     past: int = Field(default=0, ge=0)
     lead: PositiveInt | tuple[PositiveInt, ...] = 1
+    num_times: PositiveInt = 1
+    level_axis: bool = False
     target: Target = "state"
+    background: BackgroundSettings | None = None
     climatology: ClimatologySettings | None = None
     static: tuple[str, ...] = ()
     forcings: tuple[Forcing, ...] = ()
@@ -99,8 +111,12 @@ class WeatherDataset(Series):
             raise ValueError(
                 "`target: tendency` is a change since the last known state: set `past`"
             )
+        if self.target == "residual" and self.background is None:
+            raise ValueError("`target: residual` is a difference: set `background`")
         if not self.leads or sorted(set(self.leads)) != list(self.leads):
             raise ValueError(f"`lead: {list(self.leads)}` must be rising numbers of steps")
+        if self.num_times > 1 and len(self.leads) > 1:
+            raise ValueError("give several leads or `num_times`, not both: its times follow `lead`")
         if len(self.leads) > 1 and not self.past:
             raise ValueError("several leads are times since the last known state: set `past`")
         return self
@@ -161,7 +177,9 @@ class WeatherDataset(Series):
 
     @cached_property
     def reader(self) -> Reader:
-        return Reader(self.plan(self.time))
+        plan = self.plan(self.time)
+        require_shape(self.shape, plan.shape)
+        return Reader(plan)
 
     @cached_property
     def framing(self) -> Framing:
@@ -176,19 +194,14 @@ class WeatherDataset(Series):
             self.forcings,
             static,
             self._climatology(),
+            None if self.background is None else Background.of(self.background, plan),
+            SampleShape.of(plan.channels, self.num_times, self.level_axis),
         )
 
     def _climatology(self) -> Climatology | None:
         if self.climatology is None:
             return None
-        reader = Reader(self.plan(self.climatology.time))
-        times = reader.plan.times.datetime64
-        found = Climatology(natural_season(times))
-        size = max(1, AT_ONCE // (4 * int(np.prod(reader.plan.shape))))
-        for start in range(0, len(times), size):
-            part = range(start, min(start + size, len(times)))
-            found.update(times[part.start : part.stop], torch.from_numpy(reader.read(part)))
-        return found
+        return climatology_of(Reader(self.plan(self.climatology.time)))
 
     @cached_property
     def windows(self) -> Windows:
@@ -196,19 +209,24 @@ class WeatherDataset(Series):
         times = self.reader.plan.times
         parts = []
         for lead in self.leads:
+            predicted = np.stack([times.later(i) for i in range(self.num_times)], axis=1)
             before = [times.later(-lead - k) for k in range(self.past)]
-            places = np.stack([np.arange(len(times)), *before], axis=1)
-            places = places[(places >= 0).all(axis=1)]
-            parts.append(Windows(np.full(len(places), lead), places))
-        whole = Windows(*map(np.concatenate, zip(*parts, strict=True)))
-        if not len(whole.lead):
+            known = np.stack(before, axis=1) if before else np.empty((len(times), 0), np.int64)
+            whole = (predicted >= 0).all(axis=1) & (known >= 0).all(axis=1)
+            if (background := self.framing.background) is not None:
+                init = times.take(known[:, 0] if self.past else predicted[:, 0])
+                for places in predicted.T:
+                    whole &= background.has(times.take(places), init)
+            parts.append(Windows(np.full(whole.sum(), lead), predicted[whole], known[whole]))
+        found = Windows(*map(np.concatenate, zip(*parts, strict=True)))
+        if not len(found.lead):
             raise UserError(
                 f"There is no window of {self.past} states and one {self.leads[0]} steps later "
                 f"among the {len(times)} times from {times.text(0)} to "
-                f"{times.text(len(times) - 1)}. Give a longer `time`, a smaller `past` or `lead`, "
-                "or another `step`."
+                f"{times.text(len(times) - 1)}{' with a background' if self.background else ''}. "
+                "Give a longer `time`, a smaller `past` or `lead`, or another `step`."
             )
-        return whole
+        return found
 
     @cached_property
     def whole(self) -> WeatherDataset:
@@ -222,12 +240,17 @@ class WeatherDataset(Series):
         return self._forecasts(request, file).rollouts(batch_size)
 
     def _forecasts(self, request: Request, file: Path) -> Forecasts:
-        if not self.past:
+        if not self.is_told_states:
             raise UserError(
                 "This model generates states from nothing (`past: 0`), so it starts from no init. "
                 "Train with `past: 1` or more for forecasts."
             )
         return Forecasts(self.whole.reader, self.framing, request, file)
+
+    @property
+    def is_told_states(self) -> bool:
+        """Whether a sample has a time that it belongs to: of states before it, or a background."""
+        return self.past > 0 or self.background is not None
 
     @property
     def forecast_file(self) -> str:
@@ -239,28 +262,58 @@ class WeatherDataset(Series):
 
     @property
     def info(self) -> DataInfo:
-        plan = self.reader.plan
-        return DataInfo(
-            shape=plan.shape,
-            channels=tuple(channel.name for channel in plan.channels),
-            units=tuple(channel.units for channel in plan.channels),
-            coordinates={
-                "latitude": tuple(plan.latitude.tolist()),
-                "longitude": tuple(np.unwrap(plan.longitude, period=360).tolist()),
-            },
-            scalar_names=self.framing.scalar_names,
-            num_context_channels=self.framing.num_context_channels(len(plan.channels)),
-            writer="fields",
-            evaluators=("forecast",) if self.past else (),
-            attributes={
-                name: {
-                    key: str(variable.attributes[key])
-                    for key in NAMES
-                    if key in variable.attributes
-                }
-                for name, variable in plan.variables.items()
-            },
+        """Without files, as much as `shape` and the other keys say."""
+        try:
+            plan = self.reader.plan
+        except UserError:
+            if self.shape is None or self._opens():
+                raise
+            return self._expected_info(self.shape)
+        attributes = {
+            name: {
+                key: str(variable.attributes[key]) for key in NAMES if key in variable.attributes
+            }
+            for name, variable in plan.variables.items()
+        }
+        return self.framing.info(attributes)
+
+    def _expected_info(self, shape: tuple[int, int, int]) -> DataInfo:
+        latitude, longitude = expected_grid(shape, self.region and Region(*self.region))
+        framing = Framing(
+            latitude=latitude,
+            longitude=longitude,
+            num_past=self.past,
+            leads=self.leads,
+            target="state",
+            forcings=self.forcings,
+            static=np.empty((len(self.static), 0, 0), np.float32),
+            climatology=None,
+            background=None,
+            shape=SampleShape.of(
+                expected_channels(shape, self.levels if self.level_axis else None),
+                self.num_times,
+                self.level_axis,
+            ),
         )
+        info = framing.info({})
+        return dataclasses.replace(
+            info,
+            num_context_channels=info.num_context_channels + self._num_background(),
+            evaluators=("forecast",) if self.is_told_states else (),
+        )
+
+    def _num_background(self) -> int:
+        """Channels, without files: those of `shape`, or one of each variable that is named."""
+        if self.background is None or self.shape is None:
+            return 0
+        return len(self.background.variables or range(self.shape[0]))
+
+    def _opens(self) -> bool:
+        try:
+            open_source(self.path)
+        except UserError:
+            return False
+        return True
 
     def __len__(self) -> int:
         return len(self.windows.lead) * self.num_members
@@ -271,17 +324,19 @@ class WeatherDataset(Series):
     def get_batch(self, indices: Sequence[int]) -> list[Sample]:
         """Fields that several samples share are read once."""
         window, member = np.divmod(np.asarray(indices, dtype=np.int64), self.num_members)
-        lead, places = self.windows.lead[window], self.windows.places[window]
+        lead, predicted, known = (part[window] for part in self.windows)
+        places = np.concatenate([predicted, known], axis=1)  # [B, T + past]
         wanted = np.stack([places, np.broadcast_to(member[:, None], places.shape)], axis=-1)
         pairs, inverse = np.unique(wanted.reshape(-1, 2), axis=0, return_inverse=True)
         times = self.reader.plan.times
         states = self.reader.read(pairs[:, 0], pairs[:, 1])
         anomalies = self.framing.anomalies(states, times.take(pairs[:, 0]))
-        both = anomalies[inverse.reshape(places.shape)]  # [B, 1 + past, C, H, W]
-        x, past = both[:, 0], both[:, 1:]
-        valid = times.take(places[:, 0])
-        context, scalars = self.framing.context(past, valid), self.framing.scalars(valid, lead)
-        x = self.framing.x(x, past)
+        all_of_it = anomalies[inverse.reshape(places.shape)]  # [B, T + past, C, H, W]
+        ahead, past = all_of_it[:, : self.num_times], all_of_it[:, self.num_times :]
+        init = times.take(known[:, 0] if self.past else predicted[:, 0])
+        told = self.framing.known(past, times.take(predicted.ravel()), init)
+        context, scalars = self.framing.context(told), self.framing.scalars(told.valid, lead)
+        x = self.framing.x(ahead, told)
         return [
             Sample(
                 x=x[i],
@@ -294,31 +349,13 @@ class WeatherDataset(Series):
 
     @cached_property
     def _weight(self) -> Fields | None:
-        """[C, H, W] or what broadcasts to it, 1 in the mean of each part; None: all alike."""
-        plan = self.reader.plan
-        weight = channel_weights(plan.channels, self.variable_weights, self.level_weights)
-        if self.area_weights:
-            area = area_weights(plan.latitude.tolist(), len(plan.longitude)).float().numpy()
-            return area if weight is None else weight * area
-        return weight
-
-
-def channel_weights(
-    channels: Sequence[Channel], of_variables: Mapping[str, float], of_levels: LevelWeights
-) -> Fields | None:
-    """[C, 1, 1], those of levels 1 in their mean; None where all are alike."""
-    names = {name for channel in channels for name in (channel.name, channel.variable)}
-    if unknown := sorted(of_variables.keys() - names):
-        raise UserError(
-            f"`variable_weights` names {', '.join(unknown)}, which is not predicted. There are: "
-            f"{', '.join(channel.name for channel in channels)}."
+        weight = weights(
+            self.reader.plan,
+            by_area=self.area_weights,
+            of_variables=self.variable_weights,
+            of_levels=self.level_weights,
         )
-    if not of_variables and of_levels == "equal":
-        return None
-    weights = np.array(
-        [of_variables.get(c.name, of_variables.get(c.variable, 1)) for c in channels]
-    )
-    levels = np.array([np.nan if c.level is None else c.level for c in channels])
-    if of_levels == "pressure" and not np.isnan(levels).all():
-        weights = weights * np.nan_to_num(levels / np.nanmean(levels), nan=1.0)
-    return weights.astype(np.float32)[:, None, None]
+        if weight is None or not self.framing.shape.axes:
+            return weight
+        whole = np.broadcast_to(weight, self.reader.plan.shape)
+        return self.framing.shape.sample(whole[None, None])[0]

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import json
-import math
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -18,22 +15,22 @@ from torch import Tensor
 
 from rawdiff.conditions import spread
 from rawdiff.errors import UserError
-from rawdiff.evaluate.evaluator import Progress, SeriesEvaluator
+from rawdiff.evaluate.evaluator import Kept, SeriesEvaluator
 from rawdiff.evaluate.report import GENERATED
 from rawdiff.series import Draw, Rollout, Series
-from rawdiff_weather.baselines import Climatology, Damping, baseline_forecasts
-from rawdiff_weather.dataset import AT_ONCE, WeatherDataset
+from rawdiff_weather.axes import Fields
+from rawdiff_weather.baselines import baseline_forecasts
+from rawdiff_weather.dataset import WeatherDataset
 from rawdiff_weather.forecast import find_inits, known_states
-from rawdiff_weather.framing import Fields
-from rawdiff_weather.page import Example, Tables, channel_name, write_page
+from rawdiff_weather.normal import Normal
+from rawdiff_weather.page import Example, write_page
 from rawdiff_weather.reading import Reader
 from rawdiff_weather.rollout import Course, Stage, stages
-from rawdiff_weather.scores import ForecastScores, Row
-from rawdiff_weather.seasons import SameSeason, natural_season
+from rawdiff_weather.scores import ForecastScores
+from rawdiff_weather.seasons import Times
+from rawdiff_weather.tables import Tables, headlines, write_tables
 from rawdiff_weather.times import TimeAxis
 
-HEADLINES = ("rmse", "crps", "spread_skill")
-MAX_CHANNELS, MAX_LEADS = 8, 6  # of the table in the terminal; files have all
 YEARS = "years of climatology"
 """The column of the ensemble of the same season in each training year."""
 
@@ -45,6 +42,8 @@ class ForecastEvaluator(SeriesEvaluator):
     `num_steps` on. With `climatology`, training states are read for the baselines that need one.
     """
 
+    by_default: ClassVar[bool] = False  # data of weather name it
+
     num_inits: int = Field(default=32, ge=1)
     inits: tuple[str, ...] | None = None
     num_steps: int | None = Field(default=None, ge=1)
@@ -52,76 +51,24 @@ class ForecastEvaluator(SeriesEvaluator):
     climatology: bool = True
 
     def score(
-        self, draw: Draw, held_out: Series, train: Series, folder: Path, progress: Progress
+        self, draw: Draw, held_out: Series, train: Series, kept: Kept, folder: Path
     ) -> tuple[dict[str, dict[str, float]], int]:
         assert isinstance(held_out, WeatherDataset)
         assert isinstance(train, WeatherDataset)
-        if not held_out.past:
+        if not held_out.is_told_states:
             raise UserError(
                 "`forecast` scores forecasts, but this model generates states from nothing "
                 "(`past: 0`). Choose other evaluators: `--metric frechet,spectrum`."
             )
         longest = held_out.leads[-1]
         num_steps = self.num_steps or (longest if len(held_out.leads) > 1 else 10 * longest)
-        todo = stages(held_out.leads, held_out.past, num_steps)
-        normal = (
-            Normal.of(train.reader, [stage.step for stage in todo]) if self.climatology else None
-        )
-        trial = Trial(held_out, todo, self.num_members, normal)
+        todo = stages(held_out.leads, held_out.past, num_steps, held_out.num_times)
+        trial = Trial(held_out, todo, self.num_members, train if self.climatology else None, draw)
         inits = trial.choose(self.inits, self.num_inits)
-        for number, init in enumerate(inits):
-            trial.run(init, draw, keep=number == len(inits) // 2)
-            progress(number + 1, len(inits))
-        tables = {name: scores.result() for name, scores in trial.scores.items()}
-        _write_tables(folder, tables)
-        write_page(folder, tables, trial.lead_names, trial.example)
+        tables = trial.tables(kept(len(inits), lambda number: trial.sums(inits[number])))
+        write_tables(folder, tables)
+        write_page(folder, tables, trial.lead_names, trial.example(inits[len(inits) // 2]))
         return headlines(tables, trial.lead_names), len(inits)
-
-
-@dataclass(frozen=True, eq=False)
-class Normal:
-    """What is usual in the training years: the mean of each season, its years, what persists."""
-
-    reader: Reader
-    climatology: Climatology
-    damping: Damping
-    years: SameSeason | None
-
-    @staticmethod
-    def of(reader: Reader, steps: list[int]) -> Normal | None:
-        """Reads all training states twice. None for a calendar that numpy has no dates of."""
-        times = reader.plan.times
-        try:
-            dates = times.datetime64
-        except UserError:
-            return None
-        by = natural_season(dates)
-        climatology, damping = Climatology(by), Damping()
-        size = max(1, AT_ONCE // (4 * int(np.prod(reader.plan.shape))))
-        for start in range(0, len(times), size):
-            part = range(start, min(start + size, len(times)))
-            climatology.update(dates[part.start : part.stop], torch.from_numpy(reader.read(part)))
-        later = {step: times.later(step) for step in steps}
-        for start in range(0, len(times), size):
-            part = range(start, min(start + size, len(times) - 1))
-            anomalies = _anomalies(reader, np.array(part), climatology)
-            for step in steps:
-                here = [i for i in part if later[step][i] >= 0]
-                if here:
-                    then = _anomalies(reader, later[step][here], climatology)
-                    for i, anomaly in zip(here, then, strict=True):
-                        damping.update(step, anomalies[i - part.start], anomaly)
-        try:
-            years = SameSeason(dates, by)
-        except UserError:
-            years = None  # fewer than two years
-        return Normal(reader, climatology, damping, years)
-
-
-def _anomalies(reader: Reader, places: Any, climatology: Climatology) -> Tensor:
-    dates = reader.plan.times.take(places).datetime64
-    states = torch.from_numpy(reader.read(places))
-    return torch.stack([x - climatology.at(d) for x, d in zip(states, dates, strict=True)])
 
 
 @dataclass(eq=False)
@@ -131,9 +78,9 @@ class Trial:
     data: WeatherDataset
     stages: list[Stage]
     num_members: int
-    normal: Normal | None
-    scores: dict[str, ForecastScores] = field(default_factory=dict)
-    example: Example | None = None
+    train: WeatherDataset | None
+    """Where baselines learn what is usual; None for those that need nothing."""
+    draw: Draw
 
     @property
     def _reader(self) -> Reader:
@@ -145,18 +92,28 @@ class Trial:
 
     @cached_property
     def _later(self) -> dict[int, Any]:
-        return {stage.step: self._times.later(stage.step) for stage in self.stages}
+        steps = sorted({step for stage in self.stages for step in stage.steps})
+        return {step: self._times.later(step) for step in steps}
+
+    @cached_property
+    def normal(self) -> Normal | None:
+        return None if self.train is None else Normal.of(self.train.reader, list(self._later))
 
     @cached_property
     def lead_names(self) -> dict[int, str]:
         """Such as `3 days`, by step."""
         assert self._times.step is not None
-        return {stage.step: self._times.step.times(stage.step) for stage in self.stages}
+        return {step: self._times.step.times(step) for step in self._later}
 
     def choose(self, texts: tuple[str, ...] | None, num: int) -> list[int]:
         """Places among the held-out times with all that a forecast must know and meet."""
         before = [self._times.later(-k) for k in range(self.data.past)]
         whole = np.all([where >= 0 for where in (*before, *self._later.values())], axis=0)
+        if (background := self.data.framing.background) is not None:
+            for later in self._later.values():
+                there = np.flatnonzero(whole)
+                valid, init = self._times.take(later[there]), self._times.take(there)
+                whole[there] = background.has(valid, init)
         if texts is not None:
             found = find_inits(self._times, texts)
             if lacking := [self._times.text(i) for i in found.tolist() if not whole[i]]:
@@ -175,108 +132,108 @@ class Trial:
             )
         return places[spread(num, len(places))].tolist()
 
-    def run(self, init: int, draw: Draw, *, keep: bool) -> None:
-        """All stages from one init; `keep` holds on to the fields for a picture."""
+    def sums(self, init: int) -> dict[str, Tensor]:
+        """Of all forecasts from one init, named `forecast/lead/sum`."""
+        scores: dict[str, ForecastScores] = {}
+
+        def score(step: int, forecast: Tensor, truth: Tensor) -> None:
+            for name, one in self._forecasts(step, init, forecast).items():
+                own = scores.setdefault(name, self._no_scores(len(one)))
+                own.update(step, one, truth, self._usual(init, step))
+
+        self._run(init, score)
+        return {
+            f"{name}/{lead}/{key}": values
+            for name, own in scores.items()
+            for lead, sums in own.sums.items()
+            for key, values in sums.items()
+        }
+
+    def tables(self, sums: Mapping[str, Tensor]) -> Tables:
+        """From what `sums` gave of each init, [n, …]."""
+        scores: dict[str, ForecastScores] = {}
+        for place, values in sums.items():
+            name, lead, key = place.split("/")
+            num_members = sums[f"{name}/{lead}/ranks"].shape[-1] - 1
+            own = scores.setdefault(name, self._no_scores(num_members))
+            own.sums.setdefault(int(lead), {})[key] = values.sum(0)
+        return {name: own.result() for name, own in scores.items()}
+
+    def example(self, init: int) -> Example:
+        """Maps of the forecast from one init, which is drawn again."""
+        plan = self._reader.plan
+        found = Example(self._times.text(init), plan.channels, plan.latitude, plan.longitude)
+
+        def add(step: int, forecast: Tensor, truth: Tensor) -> None:
+            found.add(self.lead_names[step], forecast.numpy(), truth.numpy())
+
+        self._run(init, add)
+        return found
+
+    def _run(self, init: int, use: Callable[[int, Tensor, Tensor], None]) -> None:
+        """`use` gets the forecast [M, C, H, W] and what came [C, H, W], step by step."""
         known = known_states(self._reader, init, self.data.past)
         states = {
             step: np.broadcast_to(state, (self.num_members, *state.shape))
             for step, state in known.items()
         }
+
+        def take(step: int, forecast: Fields) -> None:
+            truth = self._reader.read(self._later[step][[init]])[0]
+            use(step, torch.from_numpy(forecast), torch.from_numpy(truth))
+
         start = self._times.take(np.array([init]))
-        if keep:
-            plan = self._reader.plan
-            text = self._times.text(init)
-            self.example = Example(text, plan.channels, plan.latitude, plan.longitude)
-
-        def take(stage: Stage, forecast: Fields) -> None:
-            place = self._later[stage.step][[init]]
-            truth = torch.from_numpy(self._reader.read(place)[0])
-            self._score(stage, init, known[0], torch.from_numpy(forecast), truth)
-            if keep and self.example is not None:
-                self.example.add(self.lead_names[stage.step], forecast, truth.numpy())
-
         course = Course(self.data.framing, start, range(self.num_members))
-        Rollout(len(self.stages), course.questions(self.stages, states, take)).run(draw)
+        Rollout(len(self.stages), course.questions(self.stages, states, take)).run(self.draw)
 
-    def _score(
-        self, stage: Stage, init: int, state: Fields, forecast: Tensor, truth: Tensor
-    ) -> None:
-        normal, step = self.normal, stage.step
-        if normal is None:
-            self._add(GENERATED, step, forecast, truth, None)
-            self._add("persistence", step, torch.from_numpy(state)[None], truth, None)
-            return
-        then, valid = self._times.datetime64[[init, self._later[step][init]]]
-        mean = normal.climatology.at(valid)
-        self._add(GENERATED, step, forecast, truth, mean)
-        damping = normal.damping.factor(step)
-        others = baseline_forecasts(
-            torch.from_numpy(state), then, valid, normal.climatology, damping
+    def _no_scores(self, num_members: int) -> ForecastScores:
+        plan = self._reader.plan
+        return ForecastScores(
+            [channel.name for channel in plan.channels],
+            plan.latitude.tolist(),
+            plan.longitude.tolist(),
+            num_members=num_members,
         )
-        for name, one in others.items():
-            self._add(name, step, one[None], truth, mean)
-        if normal.years is not None:
-            years = normal.reader.read(normal.years.indices(valid))
-            self._add(YEARS, step, torch.from_numpy(years), truth, mean)
 
-    def _add(
-        self, name: str, step: int, forecast: Tensor, truth: Tensor, mean: Tensor | None
-    ) -> None:
-        if name not in self.scores:
-            plan = self._reader.plan
-            self.scores[name] = ForecastScores(
-                [channel.name for channel in plan.channels],
-                plan.latitude.tolist(),
-                plan.longitude.tolist(),
-                num_members=len(forecast),
-            )
-        self.scores[name].update(step, forecast, truth, mean)
+    def _dates(self, init: int, step: int) -> Times:
+        """The init, and the valid time."""
+        dates: Times = self._times.datetime64[[init, self._later[step][init]]]
+        return dates
 
+    def _usual(self, init: int, step: int) -> Tensor | None:
+        if self.normal is None:
+            return None
+        return self.normal.climatology.at(self._dates(init, step)[1])
 
-def headlines(tables: Tables, lead_names: dict[int, str]) -> dict[str, dict[str, float]]:
-    """By column, then `rmse/z500/3 days`: of all the Earth, what a terminal can show."""
-    return {
-        name: {
-            f"{row['score']}/{channel_name(row)}/{lead_names[row['lead']]}": row["value"]
-            for row in _shown(table["scores"])
-        }
-        for name, table in tables.items()
-    }
+    def _forecasts(self, step: int, init: int, forecast: Tensor) -> dict[str, Tensor]:
+        """Members [M, C, H, W] by name: the model's, and those that need no model."""
+        found = {GENERATED: forecast}
+        state = None
+        if self.data.past:
+            state = torch.from_numpy(known_states(self._reader, init, 1)[0])
+        if (normal := self.normal) is not None:
+            then, now = self._dates(init, step)
+            if state is None:
+                found["climatology"] = normal.climatology.at(now)[None]
+            else:
+                damping = normal.damping.factor(step)
+                others = baseline_forecasts(state, then, now, normal.climatology, damping)
+                found |= {name: one[None] for name, one in others.items()}
+            if normal.years is not None:
+                years = normal.reader.read(normal.years.indices(now))
+                found[YEARS] = torch.from_numpy(years)
+        elif state is not None:
+            found["persistence"] = state[None]
+        if (background := self._background(init, step)) is not None:
+            found["background"] = background[None]
+        return found
 
-
-def _shown(rows: list[Row]) -> Iterator[Row]:
-    leads = sorted({row["lead"] for row in rows})
-    leads = [leads[i] for i in spread(MAX_LEADS, len(leads))]
-    channels = list(dict.fromkeys(channel_name(row) for row in rows))[:MAX_CHANNELS]
-    for score in HEADLINES:
-        for row in rows:
-            whole = row["region"] == "global" and row["lead"] in leads
-            shown = row["score"] == score and whole and channel_name(row) in channels
-            if shown and math.isfinite(row["value"]):
-                yield row
-
-
-def _write_tables(folder: Path, tables: Tables) -> None:
-    """scores.csv, one row for each score; and all with ranks and spectra as JSON."""
-    with (folder / "scores.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        keys = ("variable", "level", "lead", "region", "score", "value")
-        writer.writerow(("forecast", *keys))
-        for name, table in tables.items():
-            writer.writerows([name, *(row[key] for key in keys)] for row in table["scores"])
-    content = {
-        name: {kind: [_without_nan(row) for row in rows] for kind, rows in table.items()}
-        for name, table in tables.items()
-    }
-    (folder / "scores.json").write_text(json.dumps(content, allow_nan=False))
-
-
-def _without_nan(row: Row) -> Row:
-    """NaN, which JSON does not have, as null."""
-
-    def mended(value: Any) -> Any:
-        if isinstance(value, list):
-            return [mended(one) for one in value]
-        return None if isinstance(value, float) and not math.isfinite(value) else value
-
-    return {key: mended(value) for key, value in row.items()}
+    def _background(self, init: int, step: int) -> Tensor | None:
+        """Where it has all that is predicted."""
+        background = self.data.framing.background
+        names = [channel.name for channel in self._reader.plan.channels]
+        if background is None or not set(names) <= set(background.names):
+            return None
+        valid = self._later[step][init]
+        times = [self._times.take(np.array([place])) for place in (valid, init)]
+        return torch.from_numpy(background.at(*times)[0, background.places_of(names)])

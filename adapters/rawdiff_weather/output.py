@@ -21,8 +21,7 @@ from zarr.core.sync import sync
 
 from rawdiff.errors import UserError
 from rawdiff.version import __version__
-from rawdiff_weather.axes import Floats
-from rawdiff_weather.framing import Fields
+from rawdiff_weather.axes import Fields, Floats
 from rawdiff_weather.scores import variable_and_level
 
 CONVENTIONS = "CF-1.11"

@@ -16,12 +16,11 @@ from matplotlib.figure import Figure
 
 from rawdiff.conditions import spread
 from rawdiff.evaluate.report import GENERATED
-from rawdiff_weather.axes import Floats
-from rawdiff_weather.framing import Fields
+from rawdiff_weather.axes import Fields, Floats
 from rawdiff_weather.scores import Row
 from rawdiff_weather.selection import Channel
+from rawdiff_weather.tables import Tables, channel_name
 
-Tables = dict[str, dict[str, list[Row]]]
 MAX_CHANNELS, MAX_LEADS = 4, 4
 TITLES = {
     "rmse": "RMSE",
@@ -29,7 +28,8 @@ TITLES = {
     "spread_skill": "spread / skill",
     "acc": "anomaly correlation",
 }
-MODEL_COLOUR = "#c02020"
+COLOURS = ("#c02020", "#7f7f7f", "#1f77b4", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf", "#8c564b")
+MODEL_COLOUR = COLOURS[0]
 
 
 class Maps(NamedTuple):
@@ -92,10 +92,6 @@ def write_page(
     (folder / "index.html").write_text(page, encoding="utf-8")
 
 
-def channel_name(row: Row) -> str:
-    return row["variable"] if row["level"] is None else f"{row['variable']}@{row['level']:g}"
-
-
 def _channels(tables: Tables) -> list[str]:
     names = list(dict.fromkeys(channel_name(row) for row in tables[GENERATED]["scores"]))
     return [names[i] for i in spread(MAX_CHANNELS, len(names))]
@@ -114,18 +110,11 @@ def _score_curves(tables: Tables, channels: list[str], lead_names: dict[int, str
     figure, axes = _panels(len(channels), len(TITLES))
     for row, channel in zip(axes, channels, strict=True):
         for axis, (score, title) in zip(row, TITLES.items(), strict=True):
-            for name in tables:
-                found = _rows(tables, name, "scores", channel)
-                points = [(r["lead"], r["value"]) for r in found if r["score"] == score]
-                points = [point for point in points if np.isfinite(point[1])]
-                if not points or (score == "spread_skill" and len(points) and name != GENERATED):
-                    continue
-                own = (
-                    {"color": MODEL_COLOUR, "lw": 2.5, "zorder": 3}
-                    if name == GENERATED
-                    else {"lw": 1}
-                )
-                axis.plot(*zip(*points, strict=True), marker="o", ms=3, label=name, **own)
+            for number, name in enumerate(tables):
+                points = _curve(tables, name, score, channel)
+                lw = 2.5 if name == GENERATED else 1
+                axis.plot(*points, marker="o", ms=3, label=name, lw=lw, color=COLOURS[number % 8])
+            axis.set_ylim(*_range(tables, score, channel))
             if score == "spread_skill":
                 axis.axhline(1, color="grey", lw=0.8)
             axis.set_title(f"{title}, {channel}", fontsize=9)
@@ -133,6 +122,23 @@ def _score_curves(tables: Tables, channels: list[str], lead_names: dict[int, str
     handles, labels = axes[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="upper center", ncols=6, bbox_to_anchor=(0.5, 0), fontsize=9)
     return figure
+
+
+def _curve(tables: Tables, name: str, score: str, channel: str) -> tuple[list[float], list[float]]:
+    """Leads and the values that are defined."""
+    found = _rows(tables, name, "scores", channel)
+    points = [(r["lead"], r["value"]) for r in found if r["score"] == score]
+    points = [point for point in points if np.isfinite(point[1])]
+    return [lead for lead, _ in points], [value for _, value in points]
+
+
+def _range(tables: Tables, score: str, channel: str) -> tuple[float | None, float | None]:
+    """What is shown: plain persistence may leave the picture, so that others can be told apart."""
+    others = [name for name in tables if name != "persistence"]
+    values = [v for name in others for v in _curve(tables, name, score, channel)[1]]
+    if len(others) < 2 or not values or score == "acc":
+        return None, None
+    return 0, 1.15 * max(values) or None
 
 
 def _name_leads(axis: Axes, lead_names: dict[int, str]) -> None:

@@ -47,8 +47,8 @@ class ForecastScores:
 
     Channels are named `variable` or `variable@level`. `regions` are masks or weights [H, W] by
     name (default: `latitude_regions`) and multiply `weights` [H, W] (default: `area_weights`).
-    A lead is a whole number in a unit of the caller's choice. Sums are float64 on the CPU, so
-    that states of several processes can be merged in any order.
+    A lead is a whole number in a unit of the caller's choice. `sums` are float64 on the CPU, by
+    lead and name, so that those of several processes can be merged in any order.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class ForecastScores:
         masks = [mask.double() for mask in self.regions.values()]
         self._region_weights = torch.stack(masks) * self.weights  # [R, H, W]
         self._spectrum = ZonalSpectrum(self.longitudes)
-        self._sums: dict[int, Sums] = {}
+        self.sums: dict[int, Sums] = {}
 
     def update(
         self, lead: int, forecast: Tensor, truth: Tensor, climatology: Tensor | None = None
@@ -157,12 +157,12 @@ class ForecastScores:
                 f"Scores of different forecasts cannot be merged: they differ in "
                 f"{', '.join(differ) or 'the weights of points'}. Score both in the same way."
             )
-        for lead, sums in other._sums.items():
+        for lead, sums in other.sums.items():
             self._add(lead, sums)
 
     def _add(self, lead: int, sums: Sums) -> None:
-        old = self._sums.get(lead)
-        self._sums[lead] = sums if old is None else {k: old[k] + sums[k] for k in sums}
+        old = self.sums.get(lead)
+        self.sums[lead] = sums if old is None else {k: old[k] + sums[k] for k in sums}
 
     def _setting(self) -> dict[str, Any]:
         return {
@@ -175,7 +175,7 @@ class ForecastScores:
 
     def state_dict(self) -> dict[str, Any]:
         """All of it as plain data and CPU tensors, which `torch.load` reads safely."""
-        sums = {lead: dict(values) for lead, values in self._sums.items()}
+        sums = {lead: dict(values) for lead, values in self.sums.items()}
         return {
             **self._setting(),
             "regions": dict(self.regions),
@@ -194,7 +194,7 @@ class ForecastScores:
             regions=state["regions"],
             weights=state["weights"],
         )
-        scores._sums = {lead: dict(sums) for lead, sums in state["sums"].items()}
+        scores.sums = {lead: dict(sums) for lead, sums in state["sums"].items()}
         return scores
 
     def result(self) -> dict[str, list[Row]]:
@@ -207,8 +207,8 @@ class ForecastScores:
         the regions that have one.
         """
         tables: dict[str, list[Row]] = {"scores": [], "ranks": [], "spectra": []}
-        for lead in sorted(self._sums):
-            sums = self._sums[lead]
+        for lead in sorted(self.sums):
+            sums = self.sums[lead]
             scores = _scores_of_sums(sums, self.num_members)
             frequencies = sums["ranks"] / sums["weight"][..., None]
             for c, channel in enumerate(self.channels):

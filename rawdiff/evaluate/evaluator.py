@@ -20,8 +20,8 @@ Goal: TypeAlias = Literal["low", "high", "oracle"]
 """Which score is best: the lowest, the highest, or the nearest to that of real data."""
 
 Features: TypeAlias = Mapping[str, Tensor]
-Progress: TypeAlias = Callable[[int, int], None]
-"""progress(done, total)."""
+Kept: TypeAlias = Callable[[int, Callable[[int], Mapping[str, Tensor]]], Mapping[str, Tensor]]
+"""kept(n, make) gives tensors [n, …] of what make(0) … make(n - 1) give, each made only once."""
 
 
 @dataclass(frozen=True)
@@ -130,10 +130,11 @@ class SeriesEvaluator(Scorer, ABC):
 
     @abstractmethod
     def score(
-        self, draw: Draw, held_out: Series, train: Series, folder: Path, progress: Progress
+        self, draw: Draw, held_out: Series, train: Series, kept: Kept, folder: Path
     ) -> tuple[dict[str, dict[str, float]], int]:
         """Scores by column, each by key, and the number of forecasts.
 
         One column is `report.GENERATED`; the others are forecasts that need no model, by name.
-        Tables and pictures go into `folder`, which is there and empty.
+        What one forecast yields is had through `kept`, so that scores go on where they were
+        stopped. Tables and pictures go into `folder`, which is empty.
         """

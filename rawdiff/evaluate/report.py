@@ -178,6 +178,8 @@ def table(report: Report) -> Table:
     caption = "Real held-out data are the oracle: their scores are what a perfect model reaches."
     if not any(ORACLE in row for row in report.scores.values()):
         caption = "No real held-out data stand beside: what a perfect model reaches is not known."
+        if _other_columns(report):
+            caption = "Real held-out data are the truth; the other columns need no model."
     if not even:
         caption += " A Fréchet distance falls as its n grows: compare it at equal n only."
     result = Table(title=title if even else None, caption=caption)
