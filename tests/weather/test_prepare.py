@@ -93,11 +93,15 @@ def test_each_state_is_packed_once_for_all_who_frame_it(members: str, tmp_path: 
     num_times, num_members, num_channels, grid = 59, 3, 5, 3 * 4
     expected = 4 * num_times * num_members * num_channels * grid
     assert (folder / "states.bin").stat().st_size == expected
-    for other in (held_out, train, train.model_copy(update={"past": 4, "target": "state"})):
+    early = train.model_copy(update={"time": ("2000", "2001")})  # lies behind later years
+    assert early.pack(tmp_path, quiet) == folder
+    assert (folder / "states.bin").stat().st_size == expected
+    reframed = train.model_copy(update={"past": 4, "target": "state"})
+    for other in (held_out, train, early, reframed):
         fresh = WeatherDataset(**other.model_dump())
         copy = packed(fresh, tmp_path)
         assert copy.source.paths == (str(folder),)
-        assert_same(copy.get_batch(range(20)), fresh.get_batch(range(20)))
+        assert_same(copy.get_batch(range(50)), fresh.get_batch(range(50)))
 
 
 def test_interrupted_packing_is_no_copy_and_goes_on(

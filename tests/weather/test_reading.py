@@ -267,6 +267,16 @@ def test_whole_chunks_are_decoded_where_they_belong(
     assert bool(copied) != straight
 
 
+def test_missing_values_of_a_whole_chunk_are_marked_in_place(tmp_path: Path) -> None:
+    dataset = stores.known(3)[["msl"]]
+    encoding = {"msl": {"chunks": (1, 5, 8), "_FillValue": np.float32(-9999)}}
+    dataset.to_zarr(tmp_path / "m.zarr", encoding=encoding, zarr_format=2)
+    raw = xr.open_zarr(tmp_path / "m.zarr", chunks=None, decode_cf=False).msl.values
+    assert (raw == -9999).any()
+    reader = stores.open_reader(str(tmp_path / "m.zarr"), variables=["msl"])
+    np.testing.assert_array_equal(reader.read([1])[0, 0], dataset.msl.values[1])
+
+
 def test_a_chunk_of_another_size_is_named(tmp_path: Path) -> None:
     """It would fill a part of the field, and leave the rest as it was."""
     reader = stores.open_reader(stores.full_resolution(stores.known(), tmp_path))
