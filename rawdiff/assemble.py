@@ -46,6 +46,8 @@ def packed_or_raw(dataset: Dataset) -> Dataset:
 
     UserError if the source is there and has another number of samples than when it was packed.
     """
+    if (own := dataset.packed(PACKED_FOLDER)) is not None:
+        return own
     packed = find_packed(dataset, PACKED_FOLDER)
     if packed is None:
         return dataset

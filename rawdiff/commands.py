@@ -19,9 +19,9 @@ from rich.progress import Progress
 from rich.table import Table
 
 from rawdiff import exchange, plugins, recipe_file, results, run
-from rawdiff.assemble import PACKED_FOLDER
+from rawdiff.assemble import PACKED_FOLDER, packed_or_raw
 from rawdiff.check import check
-from rawdiff.data.packed import pack, packed_folder
+from rawdiff.data.packed import PackedDataset, pack, packed_folder
 from rawdiff.errors import UserError
 from rawdiff.evaluate import report as score_report
 from rawdiff.explain import explain
@@ -206,11 +206,14 @@ def do_prepare(args: argparse.Namespace) -> None:
     recipe = recipe_file.load_recipe(args.recipe, args.overrides)
     for dataset in (recipe.data, recipe.holdout_data):
         if dataset is not None:
-            target = packed_folder(dataset, PACKED_FOLDER)
             with _bar("pack") as bar:
-                num_workers = recipe.train.num_workers or os.cpu_count() or 1
-                packed = pack(dataset, target, num_workers=num_workers, progress=bar)
-            damaged = len(packed.index.damaged)
+                target = dataset.pack(PACKED_FOLDER, bar)
+                if target is None:
+                    target = packed_folder(dataset, PACKED_FOLDER)
+                    num_workers = recipe.train.num_workers or os.cpu_count() or 1
+                    pack(dataset, target, num_workers=num_workers, progress=bar)
+            packed = packed_or_raw(dataset)
+            damaged = len(packed.index.damaged) if isinstance(packed, PackedDataset) else 0
             left_out = f" ({damaged} damaged ones left out)" if damaged else ""
             _say(f"{target} holds {len(packed):,} samples{left_out}.")
             _say("`rawdiff train` with this recipe, given here, reads them from now on.")

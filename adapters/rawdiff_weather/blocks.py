@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -61,6 +62,25 @@ class Block(NamedTuple):
         }
         return tuple(stretches[role] for role in piece.roles)
 
+    def target(
+        self, piece: Piece, result: npt.NDArray[np.float32]
+    ) -> npt.NDArray[np.float32] | None:
+        """The part of result [T, C, latitude, longitude] that is one whole chunk as it is stored.
+
+        None if it has to be cut out, turned, unpacked or copied to several places.
+        """
+        wanted = tuple(s.stop - s.start for s in self.selection(piece))
+        runs = [part.runs for part in (self.level, self.latitude, self.longitude)]
+        one = len(self.samples.places) == 1 and all(len(run) == 1 for run in runs)
+        if not one or wanted != piece.chunks or not piece.packing.is_float32:
+            return None
+        known = [ROLES.index(role) for role in piece.roles if role]
+        if known != sorted(known) or any((run[0].stored.step or 1) < 0 for run in runs):
+            return None
+        level, latitude, longitude = (run[0].placed for run in runs)
+        field = result[self.samples.places[0][0], level, latitude, longitude]
+        return field.reshape(piece.chunks) if field.flags.c_contiguous else None
+
     def place(
         self, stored: npt.NDArray[Any], piece: Piece, result: npt.NDArray[np.float32]
     ) -> None:
@@ -105,21 +125,20 @@ class FieldPlan:
 
     def blocks(self, times: Ints, members: Ints, placed: Ints) -> Iterator[Block]:
         """For the stored times and members [n] that go to `placed` [n]."""
-        if "time" not in self.piece.roles:
-            times = np.zeros_like(times)
-        if "member" not in self.piece.roles:
-            members = np.zeros_like(members)
-        sizes = [_chunk(self.piece, role) for role in ("time", "member")]
-        chunks = np.stack([times // sizes[0], members // sizes[1]], axis=1)
-        for chunk in np.unique(chunks, axis=0):
-            here = np.flatnonzero((chunks == chunk).all(axis=1))
-            t, m = times[here], members[here]
-            places = zip(placed[here].tolist(), (t - t.min()).tolist(), (m - m.min()).tolist(),
-                         strict=True)  # fmt: skip
+        time_chunk, member_chunk = (_chunk(self.piece, role) for role in ("time", "member"))
+        has_time, has_member = "time" in self.piece.roles, "member" in self.piece.roles
+        chunks: dict[tuple[int, int], list[tuple[int, int, int]]] = defaultdict(list)
+        for time, member, place in zip(times.tolist(), members.tolist(), placed.tolist(),
+                                       strict=True):  # fmt: skip
+            t, m = time * has_time, member * has_member
+            chunks[t // time_chunk, m // member_chunk].append((place, t, m))
+        for _, inside in sorted(chunks.items()):
+            _, t, m = zip(*inside, strict=True)
+            first_t, first_m = min(t), min(m)
             samples = Samples(
-                times=(int(t.min()), int(t.max()) + 1),
-                members=(int(m.min()), int(m.max()) + 1),
-                places=tuple(places),
+                times=(first_t, max(t) + 1),
+                members=(first_m, max(m) + 1),
+                places=tuple((place, t - first_t, m - first_m) for place, t, m in inside),
             )
             for level, latitude, longitude in product(self.levels, self.latitudes, self.longitudes):
                 yield Block(samples, self.lead, level, latitude, longitude)

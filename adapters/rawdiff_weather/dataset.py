@@ -2,41 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+import json
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveInt, PrivateAttr, model_validator
 
-from rawdiff.data.dataset import DataInfo, Sample
+from rawdiff.data.dataset import DataInfo, Finding, Sample
+from rawdiff.data.packed import packed_folder
 from rawdiff.errors import UserError
 from rawdiff.series import Request, Rollout, Series
 from rawdiff.settings import Settings
 from rawdiff_weather.axes import Fields, Ints
 from rawdiff_weather.background import Background, BackgroundSettings
 from rawdiff_weather.baselines import Climatology
-from rawdiff_weather.expected import expected_info, require_shape
+from rawdiff_weather.expected import expected_channels, expected_grid, require_shape
 from rawdiff_weather.forecast import Forecasts
 from rawdiff_weather.framing import Forcing, Framing, Target
+from rawdiff_weather.inspection import findings
 from rawdiff_weather.normal import climatology_of
+from rawdiff_weather.prepare import pack_states, require_same_states
 from rawdiff_weather.reading import Reader
 from rawdiff_weather.selection import Plan, Region, select
-from rawdiff_weather.source import open_source
+from rawdiff_weather.shape import SampleShape
+from rawdiff_weather.source import Source, open_source
+from rawdiff_weather.states import packed_source, read_index
 from rawdiff_weather.weighting import LevelWeights, weights
 
 NAMES = ("standard_name", "long_name")  # what samples carry of the attributes of a variable
+STORED_BY = ("path", "variables", "levels", "static", "step", "region", "member")
+"""The settings that say which fields are read; others only frame them."""
 
 
 class Windows(NamedTuple):
     """Of each sample without its member: `lead` [n] in steps, and indices into the plan's times.
 
-    `places` [n, 1 + past] are the predicted time, then the known ones, the newest first.
+    `predicted` [n, T] are the times of a sample, `known` [n, past] those before, the newest first.
     """
 
     lead: Ints
-    places: Ints
+    predicted: Ints
+    known: Ints
 
 
 class ClimatologySettings(Settings):
@@ -65,6 +75,9 @@ class WeatherDataset(Series):
     `static` fields and `forcings` of the predicted time are known, too. States are anomalies from
     `climatology`, if that is given.
 
+    Levels are channels, or with `level_axis` an axis before latitude. With `num_times` so many
+    states, one step apart, are one sample, along an axis before that.
+
     Errors weigh as the area of their grid cells, unless `area_weights: false`; as
     `variable_weights` says (of a channel or of all of a variable; default 1); and with
     `level_weights: pressure` as the pressure of their level, which is the mass of its layer.
@@ -80,6 +93,8 @@ class WeatherDataset(Series):
     shape: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None
     past: int = Field(default=0, ge=0)
     lead: PositiveInt | tuple[PositiveInt, ...] = 1
+    num_times: PositiveInt = 1
+    level_axis: bool = False
     target: Target = "state"
     background: BackgroundSettings | None = None
     climatology: ClimatologySettings | None = None
@@ -88,6 +103,7 @@ class WeatherDataset(Series):
     area_weights: bool = True
     variable_weights: dict[str, NonNegativeFloat] = Field(default_factory=dict)
     level_weights: LevelWeights = "equal"
+    _copy: Path | None = PrivateAttr(default=None)
 
     @model_validator(mode="after")
     def _agree(self) -> WeatherDataset:
@@ -99,6 +115,8 @@ class WeatherDataset(Series):
             raise ValueError("`target: residual` is a difference: set `background`")
         if not self.leads or sorted(set(self.leads)) != list(self.leads):
             raise ValueError(f"`lead: {list(self.leads)}` must be rising numbers of steps")
+        if self.num_times > 1 and len(self.leads) > 1:
+            raise ValueError("give several leads or `num_times`, not both: its times follow `lead`")
         if len(self.leads) > 1 and not self.past:
             raise ValueError("several leads are times since the last known state: set `past`")
         return self
@@ -110,7 +128,7 @@ class WeatherDataset(Series):
     def plan(self, time: tuple[str, str] | None) -> Plan:
         """Of the fields in a range of times. UserError for what the files do not have."""
         return select(
-            open_source(self.path),
+            self.source,
             self.variables,
             self.levels,
             static=self.static,
@@ -120,6 +138,42 @@ class WeatherDataset(Series):
             region=self.region and Region(*self.region),
             member=self.member,
         )
+
+    @cached_property
+    def source(self) -> Source:
+        return open_source(self.path) if self._copy is None else packed_source(self._copy)
+
+    def pack(self, root: Path, progress: Callable[[int, int], None]) -> Path:
+        """States are packed, not samples, which would hold each of them several times."""
+        folder = packed_folder(self, root, STORED_BY)
+        for time in self._ranges:
+            pack_states(Reader(self.plan(time)), json.dumps(time), folder, progress)
+        return folder
+
+    def packed(self, root: Path) -> WeatherDataset | None:
+        folder = packed_folder(self, root, STORED_BY)
+        index = read_index(folder)
+        if index is None or not all(json.dumps(time) in index.ranges for time in self._ranges):
+            return None
+        copy = type(self)(**self.model_dump())
+        copy._copy = folder
+        try:
+            plans = [self.plan(time) for time in self._ranges]
+        except UserError:
+            return copy  # the source is gone; the copy stands for it
+        for plan, packed in zip(plans, map(copy.plan, self._ranges), strict=True):
+            require_same_states(folder, packed, plan)
+        return copy
+
+    def findings(self) -> Iterator[Finding]:
+        yield from findings(self.reader)
+
+    @property
+    def _ranges(self) -> tuple[tuple[str, str] | None, ...]:
+        """The ranges of time whose states are read."""
+        if self.climatology is None or self.climatology.time == self.time:
+            return (self.time,)
+        return (self.time, self.climatology.time)
 
     @cached_property
     def reader(self) -> Reader:
@@ -141,7 +195,7 @@ class WeatherDataset(Series):
             static,
             self._climatology(),
             None if self.background is None else Background.of(self.background, plan),
-            plan.channels,
+            SampleShape.of(plan.channels, self.num_times, self.level_axis),
         )
 
     def _climatology(self) -> Climatology | None:
@@ -155,22 +209,24 @@ class WeatherDataset(Series):
         times = self.reader.plan.times
         parts = []
         for lead in self.leads:
+            predicted = np.stack([times.later(i) for i in range(self.num_times)], axis=1)
             before = [times.later(-lead - k) for k in range(self.past)]
-            places = np.stack([np.arange(len(times)), *before], axis=1)
-            places = places[(places >= 0).all(axis=1)]
+            known = np.stack(before, axis=1) if before else np.empty((len(times), 0), np.int64)
+            whole = (predicted >= 0).all(axis=1) & (known >= 0).all(axis=1)
             if (background := self.framing.background) is not None:
-                valid, init = times.take(places[:, 0]), times.take(places[:, min(1, self.past)])
-                places = places[background.has(valid, init)]
-            parts.append(Windows(np.full(len(places), lead), places))
-        whole = Windows(*map(np.concatenate, zip(*parts, strict=True)))
-        if not len(whole.lead):
+                init = times.take(known[:, 0] if self.past else predicted[:, 0])
+                for places in predicted.T:
+                    whole &= background.has(times.take(places), init)
+            parts.append(Windows(np.full(whole.sum(), lead), predicted[whole], known[whole]))
+        found = Windows(*map(np.concatenate, zip(*parts, strict=True)))
+        if not len(found.lead):
             raise UserError(
                 f"There is no window of {self.past} states and one {self.leads[0]} steps later "
                 f"among the {len(times)} times from {times.text(0)} to "
                 f"{times.text(len(times) - 1)}{' with a background' if self.background else ''}. "
                 "Give a longer `time`, a smaller `past` or `lead`, or another `step`."
             )
-        return whole
+        return found
 
     @cached_property
     def whole(self) -> WeatherDataset:
@@ -212,35 +268,38 @@ class WeatherDataset(Series):
         except UserError:
             if self.shape is None or self._opens():
                 raise
-            return expected_info(
-                self.shape,
-                num_past=self.past,
-                leads=self.leads,
-                forcings=self.forcings,
-                static=self.static,
-                num_background=self._num_background(),
-                region=self.region and Region(*self.region),
-            )
-        return DataInfo(
-            shape=plan.shape,
-            channels=tuple(channel.name for channel in plan.channels),
-            units=tuple(channel.units for channel in plan.channels),
-            coordinates={
-                "latitude": tuple(plan.latitude.tolist()),
-                "longitude": tuple(np.unwrap(plan.longitude, period=360).tolist()),
-            },
-            scalar_names=self.framing.scalar_names,
-            num_context_channels=self.framing.num_context_channels(len(plan.channels)),
-            writer="fields",
+            return self._expected_info(self.shape)
+        attributes = {
+            name: {
+                key: str(variable.attributes[key]) for key in NAMES if key in variable.attributes
+            }
+            for name, variable in plan.variables.items()
+        }
+        return self.framing.info(attributes)
+
+    def _expected_info(self, shape: tuple[int, int, int]) -> DataInfo:
+        latitude, longitude = expected_grid(shape, self.region and Region(*self.region))
+        framing = Framing(
+            latitude=latitude,
+            longitude=longitude,
+            num_past=self.past,
+            leads=self.leads,
+            target="state",
+            forcings=self.forcings,
+            static=np.empty((len(self.static), 0, 0), np.float32),
+            climatology=None,
+            background=None,
+            shape=SampleShape.of(
+                expected_channels(shape, self.levels if self.level_axis else None),
+                self.num_times,
+                self.level_axis,
+            ),
+        )
+        info = framing.info({})
+        return dataclasses.replace(
+            info,
+            num_context_channels=info.num_context_channels + self._num_background(),
             evaluators=("forecast",) if self.is_told_states else (),
-            attributes={
-                name: {
-                    key: str(variable.attributes[key])
-                    for key in NAMES
-                    if key in variable.attributes
-                }
-                for name, variable in plan.variables.items()
-            },
         )
 
     def _num_background(self) -> int:
@@ -265,18 +324,19 @@ class WeatherDataset(Series):
     def get_batch(self, indices: Sequence[int]) -> list[Sample]:
         """Fields that several samples share are read once."""
         window, member = np.divmod(np.asarray(indices, dtype=np.int64), self.num_members)
-        lead, places = self.windows.lead[window], self.windows.places[window]
+        lead, predicted, known = (part[window] for part in self.windows)
+        places = np.concatenate([predicted, known], axis=1)  # [B, T + past]
         wanted = np.stack([places, np.broadcast_to(member[:, None], places.shape)], axis=-1)
         pairs, inverse = np.unique(wanted.reshape(-1, 2), axis=0, return_inverse=True)
         times = self.reader.plan.times
         states = self.reader.read(pairs[:, 0], pairs[:, 1])
         anomalies = self.framing.anomalies(states, times.take(pairs[:, 0]))
-        both = anomalies[inverse.reshape(places.shape)]  # [B, 1 + past, C, H, W]
-        x, past = both[:, 0], both[:, 1:]
-        valid, init = times.take(places[:, 0]), times.take(places[:, min(1, self.past)])
-        known = self.framing.known(past, valid, init)
-        context, scalars = self.framing.context(known), self.framing.scalars(valid, lead)
-        x = self.framing.x(x, known)
+        all_of_it = anomalies[inverse.reshape(places.shape)]  # [B, T + past, C, H, W]
+        ahead, past = all_of_it[:, : self.num_times], all_of_it[:, self.num_times :]
+        init = times.take(known[:, 0] if self.past else predicted[:, 0])
+        told = self.framing.known(past, times.take(predicted.ravel()), init)
+        context, scalars = self.framing.context(told), self.framing.scalars(told.valid, lead)
+        x = self.framing.x(ahead, told)
         return [
             Sample(
                 x=x[i],
@@ -289,9 +349,13 @@ class WeatherDataset(Series):
 
     @cached_property
     def _weight(self) -> Fields | None:
-        return weights(
+        weight = weights(
             self.reader.plan,
             by_area=self.area_weights,
             of_variables=self.variable_weights,
             of_levels=self.level_weights,
         )
+        if weight is None or not self.framing.shape.axes:
+            return weight
+        whole = np.broadcast_to(weight, self.reader.plan.shape)
+        return self.framing.shape.sample(whole[None, None])[0]

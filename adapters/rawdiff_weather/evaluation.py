@@ -62,7 +62,7 @@ class ForecastEvaluator(SeriesEvaluator):
             )
         longest = held_out.leads[-1]
         num_steps = self.num_steps or (longest if len(held_out.leads) > 1 else 10 * longest)
-        todo = stages(held_out.leads, held_out.past, num_steps)
+        todo = stages(held_out.leads, held_out.past, num_steps, held_out.num_times)
         trial = Trial(held_out, todo, self.num_members, train if self.climatology else None, draw)
         inits = trial.choose(self.inits, self.num_inits)
         tables = trial.tables(kept(len(inits), lambda number: trial.sums(inits[number])))
@@ -92,7 +92,8 @@ class Trial:
 
     @cached_property
     def _later(self) -> dict[int, Any]:
-        return {stage.step: self._times.later(stage.step) for stage in self.stages}
+        steps = sorted({step for stage in self.stages for step in stage.steps})
+        return {step: self._times.later(step) for step in steps}
 
     @cached_property
     def normal(self) -> Normal | None:
@@ -102,7 +103,7 @@ class Trial:
     def lead_names(self) -> dict[int, str]:
         """Such as `3 days`, by step."""
         assert self._times.step is not None
-        return {stage.step: self._times.step.times(stage.step) for stage in self.stages}
+        return {step: self._times.step.times(step) for step in self._later}
 
     def choose(self, texts: tuple[str, ...] | None, num: int) -> list[int]:
         """Places among the held-out times with all that a forecast must know and meet."""
@@ -135,10 +136,10 @@ class Trial:
         """Of all forecasts from one init, named `forecast/lead/sum`."""
         scores: dict[str, ForecastScores] = {}
 
-        def score(stage: Stage, forecast: Tensor, truth: Tensor) -> None:
-            for name, one in self._forecasts(stage, init, forecast).items():
+        def score(step: int, forecast: Tensor, truth: Tensor) -> None:
+            for name, one in self._forecasts(step, init, forecast).items():
                 own = scores.setdefault(name, self._no_scores(len(one)))
-                own.update(stage.step, one, truth, self._usual(init, stage))
+                own.update(step, one, truth, self._usual(init, step))
 
         self._run(init, score)
         return {
@@ -163,23 +164,23 @@ class Trial:
         plan = self._reader.plan
         found = Example(self._times.text(init), plan.channels, plan.latitude, plan.longitude)
 
-        def add(stage: Stage, forecast: Tensor, truth: Tensor) -> None:
-            found.add(self.lead_names[stage.step], forecast.numpy(), truth.numpy())
+        def add(step: int, forecast: Tensor, truth: Tensor) -> None:
+            found.add(self.lead_names[step], forecast.numpy(), truth.numpy())
 
         self._run(init, add)
         return found
 
-    def _run(self, init: int, use: Callable[[Stage, Tensor, Tensor], None]) -> None:
-        """`use` gets the forecast [M, C, H, W] and what came [C, H, W], stage by stage."""
+    def _run(self, init: int, use: Callable[[int, Tensor, Tensor], None]) -> None:
+        """`use` gets the forecast [M, C, H, W] and what came [C, H, W], step by step."""
         known = known_states(self._reader, init, self.data.past)
         states = {
             step: np.broadcast_to(state, (self.num_members, *state.shape))
             for step, state in known.items()
         }
 
-        def take(stage: Stage, forecast: Fields) -> None:
-            truth = self._reader.read(self._later[stage.step][[init]])[0]
-            use(stage, torch.from_numpy(forecast), torch.from_numpy(truth))
+        def take(step: int, forecast: Fields) -> None:
+            truth = self._reader.read(self._later[step][[init]])[0]
+            use(step, torch.from_numpy(forecast), torch.from_numpy(truth))
 
         start = self._times.take(np.array([init]))
         course = Course(self.data.framing, start, range(self.num_members))
@@ -194,28 +195,28 @@ class Trial:
             num_members=num_members,
         )
 
-    def _dates(self, init: int, stage: Stage) -> Times:
+    def _dates(self, init: int, step: int) -> Times:
         """The init, and the valid time."""
-        dates: Times = self._times.datetime64[[init, self._later[stage.step][init]]]
+        dates: Times = self._times.datetime64[[init, self._later[step][init]]]
         return dates
 
-    def _usual(self, init: int, stage: Stage) -> Tensor | None:
+    def _usual(self, init: int, step: int) -> Tensor | None:
         if self.normal is None:
             return None
-        return self.normal.climatology.at(self._dates(init, stage)[1])
+        return self.normal.climatology.at(self._dates(init, step)[1])
 
-    def _forecasts(self, stage: Stage, init: int, forecast: Tensor) -> dict[str, Tensor]:
+    def _forecasts(self, step: int, init: int, forecast: Tensor) -> dict[str, Tensor]:
         """Members [M, C, H, W] by name: the model's, and those that need no model."""
         found = {GENERATED: forecast}
         state = None
         if self.data.past:
             state = torch.from_numpy(known_states(self._reader, init, 1)[0])
         if (normal := self.normal) is not None:
-            then, now = self._dates(init, stage)
+            then, now = self._dates(init, step)
             if state is None:
                 found["climatology"] = normal.climatology.at(now)[None]
             else:
-                damping = normal.damping.factor(stage.step)
+                damping = normal.damping.factor(step)
                 others = baseline_forecasts(state, then, now, normal.climatology, damping)
                 found |= {name: one[None] for name, one in others.items()}
             if normal.years is not None:
@@ -223,16 +224,16 @@ class Trial:
                 found[YEARS] = torch.from_numpy(years)
         elif state is not None:
             found["persistence"] = state[None]
-        if (background := self._background(init, stage)) is not None:
+        if (background := self._background(init, step)) is not None:
             found["background"] = background[None]
         return found
 
-    def _background(self, init: int, stage: Stage) -> Tensor | None:
+    def _background(self, init: int, step: int) -> Tensor | None:
         """Where it has all that is predicted."""
         background = self.data.framing.background
         names = [channel.name for channel in self._reader.plan.channels]
         if background is None or not set(names) <= set(background.names):
             return None
-        valid = self._later[stage.step][init]
+        valid = self._later[step][init]
         times = [self._times.take(np.array([place])) for place in (valid, init)]
         return torch.from_numpy(background.at(*times)[0, background.places_of(names)])

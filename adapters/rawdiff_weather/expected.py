@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rawdiff.data.dataset import DataInfo
 from rawdiff.errors import UserError
-from rawdiff_weather.framing import Forcing, Framing
-from rawdiff_weather.selection import Region
+from rawdiff_weather.axes import Floats
+from rawdiff_weather.selection import Channel, Region
 
 Shape = tuple[int, int, int]
 
@@ -26,44 +25,22 @@ def require_shape(expected: Shape | None, found: Shape) -> None:
         )
 
 
-def expected_info(
-    shape: Shape,
-    *,
-    num_past: int,
-    leads: tuple[int, ...],
-    forcings: tuple[Forcing, ...],
-    static: Sequence[str],
-    num_background: int,
-    region: Region | None,
-) -> DataInfo:
-    """Of samples of `shape` (C, latitude, longitude), without names and units of the channels.
+def expected_grid(shape: Shape, region: Region | None) -> tuple[Floats, Floats]:
+    """Latitudes and longitudes of that shape.
 
     Rows lie evenly from pole to pole, odd numbers of them on both; columns go around, or lie in
-    the `region`. Each static variable counts once.
+    the `region`.
     """
-    C, H, W = shape
+    _, H, W = shape
     rows = (np.arange(H) + (0.0 if H % 2 else 0.5)) / (max(H - 1, 1) if H % 2 else H)
     box = region or Region()
     width = (box.east - box.west) % 360 or 360.0
-    framing = Framing(
-        latitude=box.north - rows * (box.north - box.south),
-        longitude=box.west + np.arange(W) * width / W,
-        num_past=num_past,
-        leads=leads,
-        target="state",
-        forcings=forcings,
-        static=np.empty((len(static), 0, 0), np.float32),
-        climatology=None,
-    )
-    return DataInfo(
-        shape=shape,
-        channels=tuple(f"channel {i}" for i in range(C)),
-        coordinates={
-            "latitude": tuple(framing.latitude.tolist()),
-            "longitude": tuple(framing.longitude.tolist()),
-        },
-        scalar_names=framing.scalar_names,
-        num_context_channels=framing.num_context_channels(C) + num_background,
-        writer="fields",
-        evaluators=("forecast",) if num_past or num_background else (),
-    )
+    return box.north - rows * (box.north - box.south), box.west + np.arange(W) * width / W
+
+
+def expected_channels(shape: Shape, levels: Sequence[float] | None) -> tuple[Channel, ...]:
+    """Without their names and units: so many, or each of some variables at all levels."""
+    if levels is None:
+        return tuple(Channel(f"channel {i}", None, "") for i in range(shape[0]))
+    places = (divmod(i, len(levels)) for i in range(shape[0]))
+    return tuple(Channel(f"variable {v}", levels[level], "") for v, level in places)

@@ -40,7 +40,8 @@ class Forecasts:
     @cached_property
     def stages(self) -> list[Stage]:
         framing = self.framing
-        return stages(framing.leads, framing.num_past, self.request.num_steps)
+        num_steps, num_times = self.request.num_steps, framing.shape.num_times
+        return stages(framing.leads, framing.num_past, num_steps, num_times)
 
     def create(self, title: str, origin: dict[str, Any]) -> None:
         """UserError if there is nothing to start from, or the store holds other forecasts."""
@@ -49,8 +50,8 @@ class Forecasts:
             self._known(init)
             if background is not None:
                 start = self._times.take(np.array([init]))
-                for stage in self.stages:
-                    background.require(start.moved(stage.step), start)
+                for step in self._steps:
+                    background.require(start.moved(step), start)
         request: dict[str, Any] = {"init": [self._times.text(i) for i in self.inits.tolist()]}
         request |= {"num_steps": self.request.num_steps, "num_members": self.request.num_members}
         self.store.create(title, {**origin, **request})
@@ -69,8 +70,8 @@ class Forecasts:
 
     def _num_done(self, number: int, members: range) -> int:
         for done, stage in enumerate(self.stages):
-            place = self._place(stage)
-            if not all(self.store.has((number, member, place)) for member in members):
+            places = [(number, m, self._place(step)) for m in members for step in stage.steps]
+            if not all(self.store.has(place) for place in places):
                 return done
         return len(self.stages)
 
@@ -83,14 +84,14 @@ class Forecasts:
             step: np.broadcast_to(state, (len(members), *state.shape))
             for step, state in self._known(init).items()
         }
-        by_step = {stage.step: stage for stage in self.stages[:num_done]}
+        drawn = {step for stage in self.stages[:num_done] for step in stage.steps}
         for base in {stage.base for stage in todo}:
             for step in range(base, base - self.framing.num_past, -1):
-                if step in by_step:
-                    states[step] = self.store.read((number, part, self._place(by_step[step])))
+                if step in drawn:
+                    states[step] = self.store.read((number, part, self._place(step)))
 
-        def write(stage: Stage, state: Fields) -> None:
-            self.store.write((number, part, self._place(stage)), state)
+        def write(step: int, state: Fields) -> None:
+            self.store.write((number, part, self._place(step)), state)
 
         course = Course(self.framing, self._times.take(np.array([init])), members)
         yield from course.questions(todo, states, write)
@@ -102,13 +103,13 @@ class Forecasts:
     def _times(self) -> TimeAxis:
         return self.reader.plan.times
 
-    def _place(self, stage: Stage) -> int:
+    def _place(self, step: int) -> int:
         """Along the dim of leads."""
-        return self._steps.index(stage.step)
+        return self._steps.index(step)
 
     @cached_property
     def _steps(self) -> list[int]:
-        return sorted(stage.step for stage in self.stages)
+        return sorted({step for stage in self.stages for step in stage.steps})
 
     @cached_property
     def store(self) -> FieldStore:

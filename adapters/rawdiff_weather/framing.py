@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
@@ -10,11 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from rawdiff.data.dataset import DataInfo
 from rawdiff_weather import forcings as sun
 from rawdiff_weather.axes import Fields, Floats, Ints
 from rawdiff_weather.background import Background
 from rawdiff_weather.baselines import Climatology
-from rawdiff_weather.selection import Channel
+from rawdiff_weather.shape import SampleShape
 from rawdiff_weather.times import TimeAxis
 
 Target = Literal["state", "tendency", "residual"]
@@ -32,7 +34,10 @@ LEAD = "steps ahead"
 
 
 class Known(NamedTuple):
-    """Past anomalies [B, K, C, H, W], valid times [B], background [B, C', H, W] if there is one."""
+    """Past anomalies [B, K, C, H, W], the newest first, and the valid times [B * T], T for each.
+
+    `background` is [B, T, C', H, W], if there is one.
+    """
 
     past: Fields
     valid: TimeAxis
@@ -41,7 +46,7 @@ class Known(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Framing:
-    """Of one data set. States are [T, C, H, W]; `past` [B, K, C, H, W], the newest first.
+    """Of one data set. Each of B samples has T predicted states [C, H, W], as its `shape` says.
 
     With a climatology, states are taken as anomalies from it wherever the network sees them.
     """
@@ -54,11 +59,35 @@ class Framing:
     forcings: tuple[Forcing, ...]
     static: Fields
     climatology: Climatology | None
-    background: Background | None = None
-    channels: tuple[Channel, ...] = ()
+    background: Background | None
+    shape: SampleShape
+
+    def info(self, attributes: Mapping[str, Mapping[str, str]]) -> DataInfo:
+        """Of samples; `attributes` of the variables by name."""
+        shape = self.shape
+        return DataInfo(
+            shape=(
+                len(shape.names),
+                *map(len, shape.axes.values()),
+                len(self.latitude),
+                len(self.longitude),
+            ),
+            channels=shape.names,
+            units=shape.units,
+            coordinates={
+                **shape.axes,
+                "latitude": tuple(self.latitude.tolist()),
+                "longitude": tuple(np.unwrap(self.longitude, period=360).tolist()),
+            },
+            scalar_names=self.scalar_names,
+            num_context_channels=self.num_context_channels,
+            writer="fields",
+            evaluators=("forecast",) if self.num_past or self.background else (),
+            attributes=attributes,
+        )
 
     def anomalies(self, states: Fields, times: TimeAxis) -> Fields:
-        """States less their climatology; the states themselves without one."""
+        """States [N, C, H, W] less their climatology; the states themselves without one."""
         return states if self.climatology is None else states - self._normal(times)
 
     def states(self, anomalies: Fields, times: TimeAxis) -> Fields:
@@ -70,30 +99,38 @@ class Framing:
         return torch.stack([self.climatology.at(time) for time in times.datetime64]).numpy()
 
     def known(self, past: Fields, valid: TimeAxis, init: TimeAxis) -> Known:
-        """All that is known of what is predicted at the valid times [B] from each init [B]."""
-        background = None if self.background is None else self.background.at(valid, init)
-        return Known(past, valid, background)
+        """All that is known of what is predicted at the valid times [B * T] from each init [B]."""
+        if self.background is None:
+            return Known(past, valid, None)
+        T = self.shape.num_times
+        fields = self.background.at(valid, init.take(np.repeat(np.arange(len(init)), T)))
+        return Known(past, valid, fields.reshape(-1, T, *fields.shape[1:]))
 
     def x(self, anomalies: Fields, known: Known) -> Fields:
-        """What is predicted of anomalies [B, C, H, W] at the valid times."""
-        return anomalies - self._start(known) if self.target != "state" else anomalies
+        """The sample [B, V, …, H, W] of anomalies [B, T, C, H, W] at the valid times."""
+        if self.target != "state":
+            anomalies = anomalies - self._start(known)
+        return self.shape.sample(anomalies)
 
     def prediction(self, x: Fields, known: Known) -> Fields:
         """Inverse of `x`."""
-        return x + self._start(known) if self.target != "state" else x
+        fields = self.shape.fields(x)
+        return fields + self._start(known) if self.target != "state" else fields
 
     def _start(self, known: Known) -> Fields:
         """What is added to: the last anomaly that is known, or that of the background."""
         if self.target == "tendency":
-            return known.past[:, 0]
+            return known.past[:, :1]
         assert known.background is not None
-        return self.anomalies(known.background[:, self._same_places], known.valid)
+        fields = known.background[:, :, self._same_places]
+        one_by_one = fields.reshape(-1, *fields.shape[2:])
+        return self.anomalies(one_by_one, known.valid).reshape(fields.shape)
 
     @cached_property
     def _same_places(self) -> list[int]:
         """Of the predicted channels in the background."""
         assert self.background is not None
-        return self.background.places_of([channel.name for channel in self.channels])
+        return self.background.places_of([channel.name for channel in self.shape.channels])
 
     @property
     def scalar_names(self) -> tuple[str, ...]:
@@ -101,34 +138,46 @@ class Framing:
         return (*season, LEAD) if len(self.leads) > 1 else season
 
     def scalars(self, valid: TimeAxis, lead: Ints) -> Fields | None:
-        """[B, S] of the valid times [B], `lead` [B] steps ahead; None if there are none."""
+        """[B, S] of the first valid times, `lead` [B] steps ahead; None if there are none."""
         columns: list[npt.NDArray[Any]] = []
         if "season" in self.forcings:
-            columns.append(sun.season(_of_the_year(valid)))
+            columns.append(sun.season(_of_the_year(valid)[:: self.shape.num_times]))
         if len(self.leads) > 1:
             columns.append(lead[:, None])
         return np.concatenate(columns, axis=1, dtype=np.float32) if columns else None
 
-    def num_context_channels(self, num_channels: int) -> int:
+    @property
+    def num_context_channels(self) -> int:
         own = sum(len(CHANNELS[name]) for name in self.forcings)
-        own += 0 if self.background is None else len(self.background.names)
-        return self.num_past * num_channels + len(self.static) + own
+        if self.background is not None:
+            has_levels = self._background_has_levels
+            own += len(self.shape.names if has_levels else self.background.names)
+        return self.num_past * len(self.shape.names) + len(self.static) + own
 
     def context(self, known: Known) -> Fields | None:
-        """[B, C', H, W] or None.
-
-        Past anomalies, the newest first, the background, static fields, forcings.
-        """
+        """[B, C', …, H, W] or None: past anomalies, the background, static fields, forcings."""
         past, valid, background = known
+        B, H, W = len(past), len(self.latitude), len(self.longitude)
         parts: list[npt.NDArray[Any]] = [
-            past.reshape(len(valid), -1, len(self.latitude), len(self.longitude))
+            self.shape.sample(past.reshape(B, 1, -1, H, W))  # C of each past state together
         ]
         if background is not None:
-            parts.append(background)
-        parts.append(np.broadcast_to(self.static, (len(valid), *self.static.shape)))
-        parts += [self._forcing(name, valid) for name in self.forcings if CHANNELS[name]]
+            whole = self._background_has_levels
+            parts.append(self.shape.sample(background) if whole else self.shape.spread(background))
+        still = np.broadcast_to(self.static, (B, 1, *self.static.shape))
+        parts.append(self.shape.spread(still))
+        for name in self.forcings:
+            if CHANNELS[name]:
+                fields = self._forcing(name, valid).astype(np.float32)
+                parts.append(self.shape.spread(fields.reshape(B, -1, *fields.shape[1:])))
         context = np.concatenate(parts, axis=1, dtype=np.float32)
         return context if context.shape[1] else None
+
+    @property
+    def _background_has_levels(self) -> bool:
+        """Whether its channels are those predicted, so that each has its place along the axis."""
+        assert self.background is not None
+        return self.background.names == [channel.name for channel in self.shape.channels]
 
     def _forcing(self, name: Forcing, valid: TimeAxis) -> npt.NDArray[np.float64]:
         year, day = _of_the_year(valid), _of_the_day(valid)

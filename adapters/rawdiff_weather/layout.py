@@ -28,7 +28,7 @@ from rawdiff_weather.axes import (
 from rawdiff_weather.packing import ATTRIBUTES, Packing
 from rawdiff_weather.times import TimeAxis
 
-Kind: TypeAlias = Literal["zarr", "netcdf"]
+Kind: TypeAlias = Literal["zarr", "netcdf", "packed"]
 
 
 @dataclass(frozen=True, eq=False)

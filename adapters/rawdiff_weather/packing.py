@@ -52,6 +52,16 @@ class Packing:
             missing=_missing(given, stored),
         )
 
+    @property
+    def is_float32(self) -> bool:
+        """Whether values are stored as they are, but perhaps for the missing ones."""
+        return self.stored == np.float32 and self.scale is None and self.offset is None
+
+    def mark_missing(self, values: npt.NDArray[np.float32]) -> None:
+        """NaN where they are missing; of values that are stored as they are."""
+        for value in self.missing:
+            values[values == value] = np.nan
+
     def unpack(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """float32, a copy only where values change."""
         values = values.astype(values.dtype.newbyteorder("="), copy=False).view(self.stored)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -25,44 +25,46 @@ MEMBER_BITS, HOP_BITS, MINUTE_BITS = 16, 16, 31
 
 
 class Stage(NamedTuple):
-    """One draw: `lead` steps on from the state of step `base`, the `hop`-th one starts from."""
+    """One draw: `lead` steps on from the state of step `base`, the `hop`-th one starts from.
+
+    It gives the states of `steps`: one, or as many as a sample has times.
+    """
 
     hop: int
     base: int
     lead: int
-
-    @property
-    def step(self) -> int:
-        return self.base + self.lead
+    steps: range
 
 
-def stages(leads: tuple[int, ...], num_past: int, num_steps: int) -> list[Stage]:
+def stages(
+    leads: tuple[int, ...], num_past: int, num_steps: int, num_times: int = 1
+) -> list[Stage]:
     """All draws up to `num_steps`: all leads from one state, then on from the longest.
 
     Without known states there is one draw, at the init itself. UserError where a state that the
     next draw must know would never be drawn.
     """
     if not num_past:
-        return [Stage(0, 0, 0)]
-    longest = leads[-1]
+        return [Stage(0, 0, 0, range(num_times))]
+    longest = leads[-1] + num_times - 1
     found = [
-        Stage(hop, hop * longest, lead)
-        for hop in range(-(-num_steps // longest))
+        Stage(hop, base, lead, range(base + lead, min(base + lead + num_times, num_steps + 1)))
+        for hop, base in enumerate(range(0, num_steps, longest))
         for lead in leads
-        if hop * longest + lead <= num_steps
+        if base + lead <= num_steps
     ]
     if not found:
         raise UserError(
             f"This model forecasts {leads[0]} steps ahead, not {num_steps}. Ask for more."
         )
-    drawn = {stage.step for stage in found}
+    drawn = {step for stage in found for step in stage.steps}
     for stage in found:
         known = {stage.base - k for k in range(num_past)}
         if lacking := sorted(step for step in known - drawn if step > 0):
             raise UserError(
                 f"A forecast of {num_steps} steps cannot be made of leads {list(leads)}: the draw "
-                f"for step {stage.step} must know step {lacking[0]}, which no draw gives. Ask for "
-                f"{longest} at most, or train with `step:` as long as the lead."
+                f"for step {stage.steps[0]} must know step {lacking[0]}, which no draw gives. Ask "
+                f"for {longest} at most, or train with `step:` as long as the lead."
             )
     return found
 
@@ -96,33 +98,34 @@ class Course:
     members: range
 
     def questions(
-        self, todo: list[Stage], states: States, take: Callable[[Stage, Fields], None]
+        self, todo: list[Stage], states: States, take: Callable[[int, Fields], None]
     ) -> Generator[Question, Tensor, None]:
-        """Asks for one stage after another; `take` gets each state [M, C, H, W].
+        """Asks for one stage after another; `take` gets each step and its state [M, C, H, W].
 
         `states` must have those that the first stage knows; those no longer needed are dropped.
         """
         for number, stage in enumerate(todo):
-            past = self._past(stage, states)
-            known = self.framing.known(past, self._all(stage.step), self._all(0))
+            first = stage.base + stage.lead
+            valid = [self._all(first + i) for i in range(self.framing.shape.num_times)]
+            known = self.framing.known(self._past(stage, states), _alternate(valid), self._all(0))
             drawn = yield self._question(stage, known)
             predicted = self.framing.prediction(drawn.numpy(), known)
-            state = self.framing.states(predicted, self.init.moved(stage.step))
-            take(stage, state)
-            states[stage.step] = state
+            for step in stage.steps:
+                anomaly = predicted[:, step - first]
+                states[step] = self.framing.states(anomaly, self.init.moved(step))
+                take(step, states[step])
             for step in self._forgotten(states, todo[number + 1 :]):
                 del states[step]
 
     def _past(self, stage: Stage, states: States) -> Fields:
         """Anomalies [M, K, C, H, W] that are known, the newest first."""
-        steps = [stage.base - k for k in range(self.framing.num_past)]
+        framing = self.framing
+        steps = [stage.base - k for k in range(framing.num_past)]
         if not steps:
-            framing = self.framing
             grid = (len(framing.latitude), len(framing.longitude))
-            return np.empty((len(self.members), 0, len(framing.channels), *grid), np.float32)
-        return np.stack(
-            [self.framing.anomalies(states[step], self.init.moved(step)) for step in steps], axis=1
-        )
+            return np.empty((len(self.members), 0, len(framing.shape.channels), *grid), np.float32)
+        known = [framing.anomalies(states[step], self.init.moved(step)) for step in steps]
+        return np.stack(known, axis=1)
 
     def _all(self, step: int) -> TimeAxis:
         """The time of a step, once for each member."""
@@ -142,3 +145,8 @@ class Course:
     def _forgotten(self, states: States, todo: list[Stage]) -> list[int]:
         needed = {stage.base - k for stage in todo for k in range(self.framing.num_past)}
         return [step for step in states if step not in needed]
+
+
+def _alternate(axes: list[TimeAxis]) -> TimeAxis:
+    """Of T axes [M] one [M * T]: all times of the first member, then of the next."""
+    return replace(axes[0], seconds=np.stack([axis.seconds for axis in axes], axis=1).ravel())

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from rawdiff.data.dataset import Array, DataInfo
 from rawdiff.data.writer import Writer
@@ -15,7 +17,10 @@ FILE = "samples.zarr"
 
 
 class FieldWriter(Writer):
-    """One zarr store, `samples.zarr`, with the dim `sample` before those of the fields."""
+    """One zarr store, `samples.zarr`, with the dim `sample` before those of the fields.
+
+    Where one sample has several times, they stand along the dim `step`.
+    """
 
     num_drawn = 16
 
@@ -33,20 +38,58 @@ class FieldWriter(Writer):
             store.create("Samples", {})
         else:
             store.lengthen()
-        store.write((slice(first_index, first_index + len(samples)),), samples)
+        fields = _by_channel(samples, info)
+        store.write((slice(first_index, first_index + len(samples)),), fields)
         return [store.path]
+
+    def draw(
+        self,
+        samples: Array,
+        *,
+        info: DataInfo,
+        labels: Sequence[int] | None = None,
+        columns: int = 10,
+    ) -> Image.Image:
+        """Of samples with further axes the first time, at all levels."""
+        fields = _by_channel(samples, info)
+        first = fields[:, 0] if "time" in info.coordinates else fields
+        channels, units = zip(*_channels(info), strict=True)
+        flat = replace(info, shape=first.shape[1:], channels=channels, units=units)
+        return super().draw(first, info=flat, labels=labels, columns=columns)
+
+
+def _channels(info: DataInfo) -> list[tuple[str, str]]:
+    """Name and unit of each field [H, W]: levels are told by their names."""
+    levels = info.coordinates.get("level")
+    suffixes = [""] if levels is None else [f"@{level:g}" for level in levels]
+    named = zip(info.channels, info.units, strict=True)
+    return [(f"{name}{suffix}", unit) for name, unit in named for suffix in suffixes]
+
+
+def _by_channel(samples: Array, info: DataInfo) -> Array:
+    """[n, V, …, H, W] to [n, C, H, W], or [n, T, C, H, W] where there are times."""
+    n, V, *_, H, W = samples.shape
+    if "time" not in info.coordinates:
+        return samples.reshape(n, -1, H, W)
+    T = len(info.coordinates["time"])
+    return np.swapaxes(samples.reshape(n, V, T, -1, H, W), 1, 2).reshape(n, T, -1, H, W)
 
 
 def _content(info: DataInfo, num_samples: int) -> Content:
-    variables = dict(zip(info.channels, info.units, strict=True))
-    units = {name.partition("@")[0]: {"units": unit} for name, unit in variables.items()}
+    leading = {"sample": Coordinate(np.arange(num_samples), {"long_name": "number"})}
+    if "time" in info.coordinates:
+        steps = np.arange(len(info.coordinates["time"]))
+        leading["step"] = Coordinate(steps, {"long_name": "steps after the first time"})
+    units = dict(zip(info.channels, info.units, strict=True))
+    names = {name: name.partition("@")[0] for name in info.channels}
     return Content(
-        leading={"sample": Coordinate(np.arange(num_samples), {"long_name": "number"})},
-        channels=info.channels,
+        leading=leading,
+        channels=tuple(name for name, _ in _channels(info)),
         latitude=np.array(info.coordinates["latitude"]),
         longitude=np.mod(info.coordinates["longitude"], 360),
         attributes={
-            name: {**info.attributes.get(name, {}), **unit} for name, unit in units.items()
+            variable: {**info.attributes.get(variable, {}), "units": units[name]}
+            for name, variable in names.items()
         },
         beside={},
     )

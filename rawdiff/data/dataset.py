@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -105,6 +106,13 @@ Draw: TypeAlias = Callable[[int], Tensor]
 """draw(n) gives [B, n] uniform numbers in (0, 1), keyed by each sample's place in the run."""
 
 
+class Finding(NamedTuple):
+    """One line of what a person should know of data before training."""
+
+    name: str
+    text: str
+
+
 class Dataset(Settings, ABC):
     """A map from index to sample. Fields are the keys that a recipe may write under `data:`.
 
@@ -126,6 +134,25 @@ class Dataset(Settings, ABC):
     def get_batch(self, indices: Sequence[int]) -> list[Sample]:
         """Several samples; override where reading them together is faster."""
         return [self[index] for index in indices]
+
+    def findings(self) -> Iterable[Finding]:
+        """What `rawdiff check` shows of the data, found in seconds; say so if not all was read."""
+        return ()
+
+    def pack(self, root: Path, progress: Callable[[int, int], None]) -> Path | None:
+        """Write a copy into a folder under `root`, where it is found by `packed`; the folder.
+
+        For a dataset whose samples have parts in common. None (as here): it is packed sample by
+        sample. The same call again goes on where it stopped. UserError if it cannot be written.
+        """
+        return None
+
+    def packed(self, root: Path) -> Dataset | None:
+        """The same samples from a copy that `pack` finished under `root`; None if there is none.
+
+        UserError if the source is there and differs from what was packed.
+        """
+        return None
 
     def augment(self, batch: Batch, draw: Draw) -> Batch:
         """Random changes that leave a sample a true sample (flips, rotations); training only.

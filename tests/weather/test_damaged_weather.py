@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import weather_stores as stores
-from rawdiff_weather.inspection import empty_fields
+from rawdiff_weather.inspection import findings
 
 from rawdiff.errors import UserError
 
@@ -66,4 +66,5 @@ def test_a_chunk_that_was_never_written_is_missing(tmp_path: Path) -> None:
     reader = stores.open_reader(path)
     Path(path, "msl", "4.0.0").unlink()
     assert np.isnan(reader.read([4])[0, -1]).all()
-    assert [tuple(field) for field in empty_fields(reader, range(10))] == [(4, "msl")]
+    shown = {finding.name: finding.text for finding in findings(reader)}
+    assert shown["empty fields"] == "msl at 2020-02-29T00:00 (all times read)"

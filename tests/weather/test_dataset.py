@@ -103,10 +103,9 @@ def test_no_window_crosses_a_gap(store, tmp_path) -> None:
     gappy = tmp_path / "gappy.zarr"
     xr.open_zarr(store, chunks=None).load().drop_encoding().drop_isel(time=[20, 21]).to_zarr(gappy)
     data = WeatherDataset(path=str(gappy), variables=("sst",), past=2)
-    times = data.reader.plan.times.datetime64.astype("datetime64[M]").astype(int)[
-        data.windows.places
-    ]
-    assert (np.diff(times, axis=1) == -1).all()
+    times = data.reader.plan.times.datetime64.astype("datetime64[M]").astype(int)
+    found = times[np.concatenate([data.windows.predicted, data.windows.known], axis=1)]
+    assert (np.diff(found, axis=1) == -1).all()
     assert len(data) == 70 - 2 - 2
 
 
@@ -122,6 +121,30 @@ def test_one_model_learns_several_leads_and_is_told_which(store) -> None:
         assert sample.scalars[-1] == lead
         assert np.array_equal(sample.x, sst[month], equal_nan=True)
         assert np.array_equal(sample.context, sst[month - lead], equal_nan=True)
+
+
+def test_levels_and_times_can_be_axes(store) -> None:
+    data = WeatherDataset(
+        path=str(store), variables=("wind",), past=1, lead=2, num_times=3, level_axis=True,
+        target="tendency", static=("height",), forcings=("daily_insolation",),
+        level_weights="pressure",
+    )  # fmt: skip
+    assert data.info.shape == (1, 3, 2, 6, 8)
+    assert data.info.channels == ("wind",)
+    assert list(data.info.coordinates) == ["time", "level", "latitude", "longitude"]
+    assert len(data) == 72 - 4
+    wind = fields(store, "wind")
+    sample = data[10]  # known: month 10; predicted: 12, 13, 14
+    assert np.array_equal(sample.x[0], wind[12:15] - wind[10])
+    assert sample.context.shape == (3, 3, 2, 6, 8)
+    assert np.array_equal(sample.context[0], np.stack([wind[10]] * 3))
+    assert (sample.context[1] == fields(store, "height")).all()
+    assert np.array_equal(sample.context[2, 1, 0], sample.context[2, 1, 1])  # at both levels
+    assert not np.array_equal(sample.context[2, 1], sample.context[2, 2])  # another month
+    ratio = sample.weight[0, 0, 1] / sample.weight[0, 0, 0]
+    assert np.allclose(ratio, 850 / 500)
+    with pytest.raises(UserError, match="`sst` has no levels"):
+        WeatherDataset(path=str(store), variables=("wind", "sst"), level_axis=True)[0]
 
 
 def test_batches_and_copies_in_other_processes_give_the_same(store) -> None:
@@ -144,6 +167,7 @@ def test_batches_and_copies_in_other_processes_give_the_same(store) -> None:
         ({"variables": ("sst",), "static": ("wind",)}, "changes with time"),
         ({"variables": ("sst",), "past": 1, "lead": (3, 1)}, "must be rising"),
         ({"variables": ("sst",), "lead": (1, 3)}, "set `past`"),
+        ({"variables": ("sst",), "past": 1, "lead": (1, 3), "num_times": 2}, "not both"),
     ],
 )
 def test_what_the_files_do_not_have_is_said(store, keys, words) -> None:

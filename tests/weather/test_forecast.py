@@ -135,7 +135,7 @@ def test_what_was_stopped_goes_on_to_the_same_bits(store, tmp_path, num_draws) -
 
 def test_all_leads_come_from_one_state_and_go_on_from_the_longest() -> None:
     found = stages((1, 2, 4), num_past=1, num_steps=7)
-    assert [(s.base, s.lead, s.step) for s in found] == [
+    assert [(s.base, s.lead, s.steps[0]) for s in found] == [
         (0, 1, 1), (0, 2, 2), (0, 4, 4), (4, 1, 5), (4, 2, 6),
     ]  # fmt: skip
     assert [s.hop for s in found] == [0, 0, 0, 1, 1]
@@ -144,6 +144,36 @@ def test_all_leads_come_from_one_state_and_go_on_from_the_longest() -> None:
     assert len(stages((1, 2, 4), num_past=2, num_steps=4)) == 3
     with pytest.raises(UserError, match="forecasts 3 steps ahead"):
         stages((3,), num_past=1, num_steps=2)
+
+
+@pytest.mark.parametrize("num_steps", [3, 5])
+def test_several_times_of_one_draw_are_written_one_by_one(store, tmp_path, num_steps) -> None:
+    keys = {"variables": ("wind",), "past": 2, "num_times": 3, "level_axis": True}
+    data = dataset(store, **keys)
+    request = Request(("2000-01-03",), num_steps=num_steps, num_members=2)
+    asked: list[Question] = []
+
+    def count(question: Question) -> Tensor:
+        """Of each draw the times 1, 2, 3 and the levels 0.1, 0.2 more than the last state."""
+        asked.append(question)
+        last = question.conditions.context[:, :1, :1]
+        times, levels = torch.arange(1.0, 4).view(3, 1, 1, 1), torch.tensor([0.1, 0.2])
+        return times + levels.view(2, 1, 1) + 0 * last
+
+    data.begin_forecasts(request, tmp_path / "out.zarr", {})
+    for rollout in data.forecasts(request, tmp_path / "out.zarr", 2):
+        rollout.run(count)
+    found = xr.open_zarr(tmp_path / "out.zarr", chunks=None, decode_timedelta=True).wind
+    assert found.sizes["prediction_timedelta"] == num_steps
+    start = xr.open_zarr(store, chunks=None, consolidated=False).wind.sel(time="2000-01-03T00")
+    first = start.sel(level=[500, 850]).values + np.array([0.1, 0.2])[:, None, None]
+    assert np.allclose(found[0, 1, :3], first + np.arange(1, 4)[:, None, None, None], atol=1e-5)
+    if num_steps > 3:  # starts from the third time of the first draw, knowing the second, too
+        again = found[0, 1, 2].values + np.array([0.1, 0.2])[:, None, None]
+        assert np.allclose(found[0, 1, 3], again + 1, atol=1e-5)
+        assert np.array_equal(asked[1].conditions.context[:, 0, 0], found[0, :, 2])
+        assert np.array_equal(asked[1].conditions.context[:, 1, 2], found[0, :, 1])
+    assert not data.forecasts(request, tmp_path / "out.zarr", 2)
 
 
 def test_every_init_hop_and_member_has_noise_of_its_own() -> None:

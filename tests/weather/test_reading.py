@@ -10,13 +10,18 @@ import weather_stores as stores
 import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rawdiff_weather.blocks import cut
+from numcodecs import Blosc, Shuffle, Zstd
+from rawdiff_weather.blocks import Block, cut
+from rawdiff_weather.chunks import PlainArray
 from rawdiff_weather.inspection import reading_costs
 from rawdiff_weather.reading import Reader
 from rawdiff_weather.selection import Region, select
 from rawdiff_weather.source import open_source
 from zarr.abc.store import Store as ZarrStore
+from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 from zarr.storage import LocalStore
+
+from rawdiff.errors import UserError
 
 
 @pytest.mark.parametrize("layout", stores.LAYOUTS)
@@ -179,13 +184,18 @@ def test_every_stored_chunk_is_fetched_once_in_a_call(
     reader = stores.open_reader(path, region=Region(west=-100, east=100))
     reader.read([0])  # opens
     fetched: list[str] = []
-    get = LocalStore.get
+    get, load = LocalStore.get, PlainArray.load
+
+    def counted_load(self: PlainArray, key: str) -> Any:
+        fetched.append(f"{self.folder}/{key}")
+        return load(self, key)
 
     async def counted(self: ZarrStore, key: str, *args: Any, **kwargs: Any) -> Any:
         fetched.append(key)
         return await get(self, key, *args, **kwargs)  # type: ignore[arg-type]
 
     monkeypatch.setattr(LocalStore, "get", counted)
+    monkeypatch.setattr(PlainArray, "load", counted_load)
     reader.read([8, 0, 7, 1, 8])
     chunks = [key for key in fetched if "/c/" in key]
     assert len(chunks) == len(set(chunks)) > 0
@@ -199,3 +209,68 @@ def test_what_one_time_costs_is_counted_from_the_chunks(tmp_path: Path) -> None:
     plan = stores.open_reader(str(tmp_path / "low.zarr"), variables=["t@500"]).plan
     (cost,) = reading_costs(plan)
     assert (cost.times_too_much, cost.used) == (24.0, 5 * 8 * 4)
+
+
+CODECS: dict[str, tuple[int, dict[str, Any]]] = {
+    "lz4": (2, {"compressors": (Blosc("lz4"),)}),
+    "blosc": (3, {"compressors": (BloscCodec(cname="zstd", typesize=4),)}),
+    "zstd": (3, {"compressors": (ZstdCodec(),)}),
+    "old zstd": (2, {"compressors": (Zstd(checksum=True),)}),
+    "none": (3, {"compressors": ()}),
+    "gzip": (3, {"compressors": (GzipCodec(),)}),
+    "filters": (2, {"filters": (Shuffle(4),), "compressors": ()}),
+    "shards": (3, {"shards": (2, 3, 5, 8)}),
+}
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_chunks_are_decoded_straight_or_by_zarr_alike(tmp_path: Path, codec: str) -> None:
+    """The last chunks hang over the edge, and one was never written."""
+    version, encoding = CODECS[codec]
+    dataset = stores.known(5)[["z"]]
+    dataset["z"][3] = np.nan
+    chunks = (1, 3, 5, 8) if codec == "shards" else (2, 3, 5, 8)
+    dataset.to_zarr(
+        tmp_path / "z.zarr",
+        zarr_format=version,  # type: ignore[call-overload]
+        encoding={"z": {"chunks": chunks, **encoding}},
+        consolidated=False,
+    )
+    reader = stores.open_reader(str(tmp_path / "z.zarr"), variables=["z"])
+    np.testing.assert_array_equal(reader.read(range(5)), dataset.z.values)
+    for i in range(5):
+        np.testing.assert_array_equal(reader.read([i])[0], dataset.z.values[i])
+
+
+@pytest.mark.parametrize(("codec", "straight"), [("zstd", True), ("lz4", True), ("gzip", False)])
+def test_whole_chunks_are_decoded_where_they_belong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codec: str, straight: bool
+) -> None:
+    version, encoding = CODECS[codec]
+    dataset = stores.known(3)[["z", "msl"]]
+    dataset.to_zarr(
+        tmp_path / "z.zarr",
+        zarr_format=version,  # type: ignore[call-overload]
+        encoding={"z": {"chunks": (1, 3, 5, 8), **encoding}, "msl": {"chunks": (1, 5, 8)}},
+        consolidated=False,
+    )
+    reader = stores.open_reader(str(tmp_path / "z.zarr"), variables=["z"])
+    copied: list[Any] = []
+    place = Block.place
+
+    def counted(self: Block, *args: Any) -> None:
+        copied.append(self)
+        place(self, *args)
+
+    monkeypatch.setattr(Block, "place", counted)
+    np.testing.assert_array_equal(reader.read([2, 0]), dataset.z.values[[2, 0]])
+    assert bool(copied) != straight
+
+
+def test_a_chunk_of_another_size_is_named(tmp_path: Path) -> None:
+    """It would fill a part of the field, and leave the rest as it was."""
+    reader = stores.open_reader(stores.full_resolution(stores.known(), tmp_path))
+    chunk = tmp_path / "full.zarr/z/3.0.0.0"
+    chunk.write_bytes(bytes(Blosc().encode(np.zeros(5, np.float32))))
+    with pytest.raises(UserError, match=r"`z` cannot be read at its times 3 to 3"):
+        reader.read([3])

@@ -80,7 +80,7 @@ def test_files_of_another_process_are_not_used(
 def test_each_file_is_opened_once_in_a_call_and_few_stay_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rawdiff_weather.reading.MAX_OPEN_FILES", 2)
+    monkeypatch.setattr("rawdiff_weather.opened.MAX_OPEN_FILES", 2)
     dataset = stores.known(6)
     for i in range(6):
         dataset.isel(time=[i]).to_netcdf(tmp_path / f"{i}.nc")

@@ -130,6 +130,25 @@ def test_a_sample_written_and_read_again_has_the_same_bits_and_names(run) -> Non
     assert (run / "samples" / "picture.png").is_file()
 
 
+def test_levels_and_times_as_axes_train_forecast_and_are_written(run, store, tmp_path) -> None:
+    keys = [
+        "data.variables=[temperature]", "data.level_axis=true", "data.num_times=2", "data.lead=1",
+        "adapter.patch_size=[2,1,2,2]", f"run_dir={tmp_path / 'axes'}", "train.num_steps=2",
+        "sample.num_samples=3",
+    ]  # fmt: skip
+    assert cli.main(["train", str(store.parent / "recipe.yaml"), *keys]) == 0
+    out = str(tmp_path / "out.zarr")
+    assert cli.main(
+        ["sample", str(tmp_path / "axes"), "--init", "2002-03-01", "--steps", "3", "--out", out]
+    ) == 0  # fmt: skip
+    found = xr.open_zarr(out, chunks=None)
+    assert found.temperature.dims[-3:] == ("level", "latitude", "longitude")
+    assert found.sizes["prediction_timedelta"] == 3
+    assert cli.main(["sample", str(tmp_path / "axes")]) == 0
+    samples = xr.open_zarr(tmp_path / "axes" / "samples" / "samples.zarr", chunks=None)
+    assert samples.temperature.dims == ("sample", "step", "level", "latitude", "longitude")
+
+
 def test_eval_scores_forecasts_beside_baselines(run, capsys) -> None:
     keys = {"num_inits": 2, "num_members": 2}
     overrides = [f"evaluate.evaluators.forecast.{key}={n}" for key, n in keys.items()]
