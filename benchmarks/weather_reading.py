@@ -9,9 +9,10 @@ ratios are those of the medians. Needs dask, which rawdiff itself does not: pip 
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import importlib.util
+import math
 import statistics
-import sys
 import tempfile
 import time
 import warnings
@@ -35,6 +36,7 @@ STORES: dict[str, dict[str, Any]] = {
     "zarr 2, Blosc (WeatherBench 2)": {"zarr_format": 2},
     "zarr 3, Zstandard": {"zarr_format": 3},
 }
+OURS = ("rawdiff", "rawdiff, packed")
 SIX_HOURS = np.timedelta64(6, "h")
 Read = Callable[[int], Any]
 
@@ -111,6 +113,24 @@ def measure(reads: dict[str, Read], num_times: int, rounds: int, num_reads: int)
     }
 
 
+def measure_store(fields: xr.Dataset, keys: dict[str, Any], args: Any) -> dict[str, Any]:
+    """Results of one store; `times_as_fast_as` has the ratio to each other reader."""
+    num_times, chunks = fields.sizes["time"], (1, LEVELS, LATITUDES, LONGITUDES)
+    encoding = {variable: {"chunks": chunks} for variable in NAMES}
+    with tempfile.TemporaryDirectory() as folder:
+        path = f"{folder}/fields.zarr"
+        fields.to_zarr(path, encoding=encoding, **keys)
+        stored = sum(file.stat().st_size for file in Path(path).rglob("*") if file.is_file())
+        reads = readers(path, Path(folder) / "packed")
+        found = measure(reads, num_times, args.rounds, args.reads)
+    ratios = {
+        own: {name: v["milliseconds"] / found[own]["milliseconds"] for name, v in found.items()}
+        for own in OURS
+    }
+    share = stored / (4 * num_times * len(NAMES) * math.prod(chunks))
+    return {"stored_share": share, "readers": found, "times_as_fast_as": ratios}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--times", type=int, default=48, help="in the store")
@@ -118,43 +138,23 @@ def main() -> None:
     parser.add_argument("--reads", type=int, default=12, help="of each reader in a round")
     args = parser.parse_args()
     warnings.simplefilter("ignore")  # of metadata that are not consolidated
-    if not importlib.util.find_spec("dask"):
+    versions = {module.__name__: module.__version__ for module in (np, xr, zarr)}
+    if importlib.util.find_spec("dask"):
+        versions["dask"] = importlib.metadata.version("dask")
+    else:
         print("dask is not installed, so xarray with dask is missing: pip install dask")
     fields, results = make_fields(args.times), {}
     for name, keys in STORES.items():
-        chunks = (1, LEVELS, LATITUDES, LONGITUDES)
-        encoding = {variable: {"chunks": chunks} for variable in NAMES}
-        with tempfile.TemporaryDirectory() as folder:
-            path = f"{folder}/fields.zarr"
-            fields.to_zarr(path, encoding=encoding, **keys)
-            stored = sum(file.stat().st_size for file in Path(path).rglob("*") if file.is_file())
-            reads = readers(path, Path(folder) / "packed")
-            found = measure(reads, args.times, args.rounds, args.reads)
-        ours = {own: found[own]["milliseconds"] for own in ("rawdiff", "rawdiff, packed")}
-        ratios = {
-            n: {
-                other: values["milliseconds"] / own for other, values in found.items() if other != n
-            }
-            for n, own in ours.items()
-        }
-        share = stored / (4 * fields.sizes["time"] * len(NAMES) * np.prod(chunks))
-        results[name] = {"stored_share": share, "readers": found, "times_as_fast_as": ratios}
-        print(f"{name}, compressed to {share:.0%}")
-        for reader, values in found.items():
-            against = "".join(f"{ratios[own][reader]:8.1f}" for own in ours)
+        results[name] = result = measure_store(fields, keys, args)
+        print(f"{name}, compressed to {result['stored_share']:.0%}")
+        for reader, values in result["readers"].items():
+            against = "".join(f"{result['times_as_fast_as'][own][reader]:8.1f}" for own in OURS)
             print(
                 f"  {reader:16} {values['times_a_second']:7.1f} times a second, "
                 f"{values['milliseconds_of_cores']:5.1f} ms of cores;{against}"
             )
     print("The last columns: how many times as fast rawdiff is, without and with a packed copy.")
-    facts = {"versions": {m.__name__: m.__version__ for m in (np, xr, zarr)} | _dask()}
-    print(write_result("weather_reading", {"shape": [78, 121, 240], **facts, "stores": results}))
-
-
-def _dask() -> dict[str, str]:
-    if not importlib.util.find_spec("dask"):
-        return {}
-    return {"dask": str(sys.modules["dask"].__version__)}
+    print(write_result("weather_reading", {"versions": versions, "stores": results}))
 
 
 if __name__ == "__main__":

@@ -322,16 +322,14 @@ class WeatherDataset(Series):
         return self.get_batch([index])[0]
 
     def get_batch(self, indices: Sequence[int]) -> list[Sample]:
-        """Fields that several samples share are read once."""
+        """Stored chunks that several samples share are decoded once."""
         window, member = np.divmod(np.asarray(indices, dtype=np.int64), self.num_members)
         lead, predicted, known = (part[window] for part in self.windows)
         places = np.concatenate([predicted, known], axis=1)  # [B, T + past]
-        wanted = np.stack([places, np.broadcast_to(member[:, None], places.shape)], axis=-1)
-        pairs, inverse = np.unique(wanted.reshape(-1, 2), axis=0, return_inverse=True)
         times = self.reader.plan.times
-        states = self.reader.read(pairs[:, 0], pairs[:, 1])
-        anomalies = self.framing.anomalies(states, times.take(pairs[:, 0]))
-        all_of_it = anomalies[inverse.reshape(places.shape)]  # [B, T + past, C, H, W]
+        states = self.reader.read(places.ravel(), np.repeat(member, places.shape[1]))
+        anomalies = self.framing.anomalies(states, times.take(places.ravel()))
+        all_of_it = anomalies.reshape(*places.shape, *anomalies.shape[1:])  # [B, T + past, C, H, W]
         ahead, past = all_of_it[:, : self.num_times], all_of_it[:, self.num_times :]
         init = times.take(known[:, 0] if self.past else predicted[:, 0])
         told = self.framing.known(past, times.take(predicted.ravel()), init)

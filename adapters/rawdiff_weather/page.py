@@ -67,7 +67,13 @@ def write_page(
         "Where the truth lies among the members": _rank_bars(tables, channels, lead_names),
     }
     if tables[GENERATED]["spectra"]:
-        pictures["Power around circles of latitude"] = _spectra(tables, channels, lead_names)
+        pictures["Power around circles of latitude"] = _spectra(
+            tables, channels, lead_names, "spectra", "wavenumbers"
+        )
+    if tables[GENERATED]["spherical_spectra"]:
+        pictures["Power on the sphere"] = _spectra(
+            tables, channels, lead_names, "spherical_spectra", "degrees"
+        )
     if example is not None:
         pictures[f"A forecast from {example.init}"] = _maps(example)
     parts = []
@@ -161,20 +167,22 @@ def _rank_bars(tables: Tables, channels: list[str], lead_names: dict[int, str]) 
     return figure
 
 
-def _spectra(tables: Tables, channels: list[str], lead_names: dict[int, str]) -> Figure:
+def _spectra(
+    tables: Tables, channels: list[str], lead_names: dict[int, str], kind: str, waves_name: str
+) -> Figure:
     leads = _some(list(lead_names))
     figure, axes = _panels(len(channels), len(leads))
     for row, channel in zip(axes, channels, strict=True):
-        found = {r["lead"]: r for r in _rows(tables, GENERATED, "spectra", channel)}
+        found = {r["lead"]: r for r in _rows(tables, GENERATED, kind, channel)}
         for axis, lead in zip(row, leads, strict=True):
             if lead not in found:
                 axis.set_axis_off()
                 continue
-            waves = np.array(found[lead]["wavenumbers"])[1:]
+            waves = np.array(found[lead][waves_name])[1:]
             for name, style in (("truth", "k-"), ("members", "C3-"), ("mean", "C3:")):
                 axis.loglog(waves, found[lead][name][1:], style, lw=1.2, label=name)
             axis.set_title(f"{channel}, {lead_names[lead]}", fontsize=9)
-            axis.set_xlabel("wavenumber", fontsize=7)
+            axis.set_xlabel(waves_name, fontsize=7)
     axes[0][0].legend(fontsize=7)
     return figure
 

@@ -36,6 +36,7 @@ from torch import Tensor
 from rawdiff.errors import UserError
 from rawdiff_weather.area import area_weights, latitude_regions
 from rawdiff_weather.ensemble import crps, energy_score, rank_weights
+from rawdiff_weather.spherical import SphericalSpectrum
 from rawdiff_weather.zonal import ZonalSpectrum
 
 Sums: TypeAlias = dict[str, Tensor]
@@ -79,6 +80,8 @@ class ForecastScores:
         masks = [mask.double() for mask in self.regions.values()]
         self._region_weights = torch.stack(masks) * self.weights  # [R, H, W]
         self._spectrum = ZonalSpectrum(self.longitudes)
+        fits = SphericalSpectrum.fits(self.latitudes, self.longitudes)
+        self._spherical = SphericalSpectrum(self.latitudes, self.longitudes) if fits else None
         self.sums: dict[int, Sums] = {}
 
     def update(
@@ -143,6 +146,12 @@ class ForecastScores:
             f"power_of_{name}": w @ self._spectrum(field.nan_to_num(nan=0.0)).mean(0)
             for name, field in fields.items()
         }
+        if self._spherical is not None:
+            whole = known.all().double()
+            sums["whole_fields"] = whole
+            for name, field in fields.items():
+                power = self._spherical(field.nan_to_num(nan=0.0)).mean(0).to(whole.device)
+                sums[f"spherical_power_of_{name}"] = whole * power
         return {"row_weight": w.sum(-1), **sums}
 
     def merge(self, other: ForecastScores) -> None:
@@ -204,15 +213,21 @@ class ForecastScores:
         have `score` and `value`, in the names above and the channel's unit; of `ranks` the
         `frequencies` [M + 1], which sum to 1; of `spectra` the `wavenumbers` [K] around the Earth
         and the power of `members` (mean over them), of their `mean` and of `truth`, each [K], for
-        the regions that have one.
+        the regions that have one; of `spherical_spectra` the same by `degrees`, for whole globes of
+        few enough rows (`SphericalSpectrum.fits`) where nothing is missing.
         """
-        tables: dict[str, list[Row]] = {"scores": [], "ranks": [], "spectra": []}
+        tables: dict[str, list[Row]] = {
+            "scores": [], "ranks": [], "spectra": [], "spherical_spectra": [],
+        }  # fmt: skip
         for lead in sorted(self.sums):
             sums = self.sums[lead]
             scores = _scores_of_sums(sums, self.num_members)
             frequencies = sums["ranks"] / sums["weight"][..., None]
             for c, channel in enumerate(self.channels):
                 variable, level = variable_and_level(channel)
+                if self._spherical is not None and sums["whole_fields"][c] > 0:
+                    place = {"variable": variable, "level": level, "lead": lead}
+                    tables["spherical_spectra"].append({**place, **self._sphere_of_sums(sums, c)})
                 for r, region in enumerate(self.regions):
                     place = {"variable": variable, "level": level, "lead": lead, "region": region}
                     tables["scores"] += [
@@ -231,6 +246,14 @@ class ForecastScores:
             for name in ("members", "mean", "truth")
         }
         return {"wavenumbers": self._spectrum.wavenumbers.tolist(), **power}
+
+    def _sphere_of_sums(self, sums: Sums, c: int) -> Row:
+        assert self._spherical is not None
+        power = {
+            name: (sums[f"spherical_power_of_{name}"][c] / sums["whole_fields"][c]).tolist()
+            for name in ("members", "mean", "truth")
+        }
+        return {"region": "global", "degrees": self._spherical.degrees, **power}
 
     def _check_shapes(self, forecast: Tensor, truth: Tensor, climatology: Tensor | None) -> None:
         one = (len(self.channels), len(self.latitudes), len(self.longitudes))

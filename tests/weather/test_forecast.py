@@ -218,6 +218,29 @@ def test_months_are_calendar_months(tmp_path) -> None:
     assert np.allclose(found.sst[0, 0, 1], normal[1], atol=1e-6)
 
 
+def test_a_calendar_without_leap_days_goes_on_to_march(tmp_path) -> None:
+    data = xr.Dataset(
+        {"wind": (("time", *DIMS[2:]), np.ones((100, 6, 8), np.float32), {"units": "m s-1"})},
+        coords={
+            "time": xr.date_range("2004-01-01", periods=100, calendar="noleap", use_cftime=True),
+            "latitude": LATITUDE,
+            "longitude": LONGITUDE,
+        },
+    )
+    data.to_zarr(tmp_path / "noleap.zarr")
+    keys = {"variables": ("wind",), "past": 1, "forcings": ("season", "daily_insolation")}
+    series = dataset(tmp_path / "noleap.zarr", **keys, target="state")
+    request = Request(("2004-02-28",), num_steps=1, num_members=1)
+    series.begin_forecasts(request, tmp_path / "out.zarr", {})
+    (rollout,) = series.forecasts(request, tmp_path / "out.zarr", 1)
+    rollout.run(lambda question: torch.zeros(1, 1, 6, 8))
+    found = xr.open_zarr(tmp_path / "out.zarr", chunks=None)
+    assert found.valid_time.values[0, 0].strftime() == "2004-03-01 00:00:00"
+    assert found.valid_time.values[0, 0].calendar == "noleap"
+    with pytest.raises(UserError, match="is no date of the calendar `noleap`"):
+        series.begin_forecasts(Request(("2004-02-29",), 1, 1), tmp_path / "b.zarr", {})
+
+
 @pytest.mark.parametrize(
     ("keys", "request_", "words"),
     [

@@ -4,6 +4,7 @@ import asyncio
 import multiprocessing
 import os
 import pickle
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,19 @@ class Samples:
 
 
 @pytest.mark.parametrize("layout", ["low_resolution", "copernicus"])
-def test_forked_workers_read_after_their_parent_has_read(tmp_path: Path, layout: str) -> None:
+def test_forked_workers_read_while_their_parent_reads(tmp_path: Path, layout: str) -> None:
+    """They do not wait for a thread or a lock of the parent, which a fork leaves behind."""
     dataset = stores.known()
     reader = stores.open_reader(stores.LAYOUTS[layout](dataset, tmp_path))
     reader.read([0])
+    stopped = threading.Event()
+
+    def go_on() -> None:
+        while not stopped.is_set():
+            reader.read([0, 5])
+
+    thread = threading.Thread(target=go_on)
+    thread.start()
     loader: Any = DataLoader(
         Samples(reader),
         batch_size=None,
@@ -40,7 +50,12 @@ def test_forked_workers_read_after_their_parent_has_read(tmp_path: Path, layout:
         multiprocessing_context="fork",
         timeout=60,  # type: ignore[arg-type]
     )
-    np.testing.assert_array_equal(np.stack([x.numpy() for x in loader]), stores.fields(dataset))
+    try:
+        read = np.stack([x.numpy() for x in loader])
+    finally:
+        stopped.set()
+        thread.join()
+    np.testing.assert_array_equal(read, stores.fields(dataset))
 
 
 def read_all(reader: Reader) -> stores.Fields:

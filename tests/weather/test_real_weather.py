@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import weather_stores as stores
 import xarray as xr
-from rawdiff_weather.inspection import empty_fields
+from rawdiff_weather.inspection import findings
 from rawdiff_weather.times import Step
 
 REAL = {
@@ -46,9 +46,12 @@ def test_real_land_and_lost_fields_are_missing(shared: Path) -> None:
     sea = stores.open_reader(str(folder / "ersst_v5_monthly_2deg.nc"), variables=None)
     assert np.isnan(sea.read(range(108))).sum() == 543_456
     storm = stores.open_reader(str(folder / "nmc_storm_1996_6var.nc"), variables=None)
+    empty = np.isnan(storm.read(range(50))).all((2, 3))
+    names = [channel.name for channel in storm.plan.channels]
     lost = [
-        (storm.plan.times.text(f.time)[5:13], f.channel) for f in empty_fields(storm, range(50))
+        (storm.plan.times.text(t)[5:13], names[c]) for t, c in zip(*empty.nonzero(), strict=True)
     ]
+    assert "v500 at 1996-01-14T00:00 and 1 more" in " ".join(f.text for f in findings(storm))
     assert lost == [
         ("01-09T06", "t"), ("01-09T06", "v"), ("01-14T00", "v500"), ("01-14T06", "v"),
     ]  # fmt: skip

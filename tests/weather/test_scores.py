@@ -24,7 +24,7 @@ from rawdiff_weather.scores import ForecastScores, variable_and_level
 
 from rawdiff.errors import UserError
 
-TABLES = ("scores", "ranks", "spectra")
+TABLES = ("scores", "ranks", "spectra", "spherical_spectra")
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:
