@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import inspect
-import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rawdiff.adapter import Adapter
 from rawdiff.assemble import Data, describe_data, open_data, require_same_data
@@ -48,9 +43,7 @@ from rawdiff.forecast import draw_with, open_series
 from rawdiff.recipe import Recipe
 from rawdiff.run import Progress, Say, TrainedModel
 from rawdiff.saved.folder import RunFolder
-from rawdiff.version import __version__
-
-NUM_COMPARED = 16  # real samples whose values tell whether files were exchanged
+from rawdiff.score_facts import Facts, code_digest
 
 
 @dataclass(frozen=True)
@@ -129,7 +122,7 @@ class Scoring:
         """Samples for the labels, scalars and context of held-out ones."""
         label = label_tensor(held_out.label, len(held_out), self.model.sampler.info.num_classes)
         conditions = Conditions(label, held_out.scalars, held_out.context)
-        facts = {"kept": "samples", "for": "held-out data", **self._drawn_facts}
+        facts = {"kept": "samples", "for": "held-out data", **self._facts.drawn}
         facts["digest of conditions"] = digest(conditions.tensors())
         store = self._store(facts, len(held_out), self._recipe.sample.batch_size)
 
@@ -181,11 +174,11 @@ class Scoring:
         )
         facts = {
             "kept": "forecasts",
-            **self._drawn_facts,
-            "held out": self._data_facts(self._data.holdout),
-            "train": self._data_facts(self._data.train),
+            **self._facts.drawn,
+            "held out": self._facts.data(self._data.holdout),
+            "train": self._facts.data(self._data.train),
             "evaluator": {"name": name, **evaluator.model_dump(mode="json")},
-            "code of the evaluator": _code_digest(type(evaluator)),
+            "code of the evaluator": code_digest(type(evaluator)),
         }
 
         def kept(num: int, make: Callable[[int], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
@@ -236,11 +229,11 @@ class Scoring:
                 f"{num:,} samples of {num_labels:,} classes in turn: the first "
                 f"{num % num_labels:,} classes get one more than the others."
             )
-        facts = {"kept": "features", "of": "generated samples", **self._drawn_facts}
+        facts = {"kept": "features", "of": "generated samples", **self._facts.drawn}
         if info.scalar_names or info.num_context_channels:
-            facts["conditions of"] = self._data_facts(self._data.real)
+            facts["conditions of"] = self._facts.data(self._data.real)
         store = self._store(
-            facts | self._evaluator_facts(name, evaluator), num, settings.batch_size
+            facts | self._facts.evaluator(name, evaluator), num, settings.batch_size
         )
 
         def make(missing: Sequence[range]) -> Iterator[dict[str, Tensor]]:
@@ -262,9 +255,9 @@ class Scoring:
     ) -> dict[str, Tensor]:
         """Features of `num` real samples, spread evenly over all there are."""
         indices = [data.indices[i] for i in spread(num or len(data), len(data))]
-        facts = {"kept": "features", "of": self._data_facts(Subset(data.dataset, indices))}
+        facts = {"kept": "features", "of": self._facts.data(Subset(data.dataset, indices))}
         store = self._store(
-            facts | self._evaluator_facts(name, evaluator), len(indices), evaluator.batch_size
+            facts | self._facts.evaluator(name, evaluator), len(indices), evaluator.batch_size
         )
 
         def make(missing: Sequence[range]) -> Iterator[dict[str, Tensor]]:
@@ -320,6 +313,10 @@ class Scoring:
         return data
 
     @cached_property
+    def _facts(self) -> Facts:
+        return Facts(self.folder, self.model, self._info)
+
+    @cached_property
     def _statistics(self) -> Statistics:
         return self.folder.statistics()
 
@@ -336,59 +333,3 @@ class Scoring:
     @property
     def _adapter(self) -> Adapter | None:
         return self._recipe.adapter if self._info is self.model.sampler.info else None
-
-    @cached_property
-    def _drawn_facts(self) -> dict[str, Any]:
-        """All that drawn samples depend on, beside their conditions."""
-        sampler, recipe = self.model.sampler, self._recipe.plain()
-        network = cast(nn.Module, sampler.network)
-        return {
-            "weights": self.model.origin["weights"],
-            "step": self.model.origin["step"],
-            "digest of weights": digest(dict(network.named_parameters())),
-            "sample": self._recipe.sample.model_dump(
-                mode="json", exclude={"weights", "num_samples", "writer"}
-            ),
-            **{key: recipe[key] for key in ("model", "adapter", "standardization", "flow")},
-            "precision": sampler.precision,
-            "device": sampler.device.type,
-            **self._basis_facts,
-        }
-
-    def _data_facts(self, data: Subset) -> dict[str, Any]:
-        """Settings of real samples, which of them, and what a few hold: files may be exchanged."""
-        few = [sample.x for sample in data.get_batch(spread(NUM_COMPARED, len(data)))]
-        return {
-            "kind": type(data.dataset).__name__,
-            "settings": data.dataset.model_dump(mode="json"),
-            "digest of indices": hashlib.sha256(str(list(data.indices)).encode()).hexdigest(),
-            "digest of a few samples": digest(
-                {f"{i}": torch.from_numpy(np.ascontiguousarray(x)) for i, x in enumerate(few)}
-            ),
-        }
-
-    def _evaluator_facts(self, name: str, evaluator: FeatureEvaluator) -> dict[str, Any]:
-        """All that features depend on, beside the samples."""
-        return {
-            "evaluator": {"name": name, **evaluator.origin()},
-            "code of the evaluator": _code_digest(type(evaluator)),
-            "size": self._info.shape,
-            **self._basis_facts,
-        }
-
-    @cached_property
-    def _basis_facts(self) -> dict[str, Any]:
-        statistics = self.folder.statistics_file.read_bytes()
-        return {
-            "digest of statistics": hashlib.sha256(statistics).hexdigest(),
-            "info": json.loads(self.folder.data_description()),
-            "version": __version__,
-        }
-
-
-def _code_digest(kind: type) -> str | None:
-    """Of the file that a class comes from; None if there is none, as in an interactive session."""
-    try:
-        return hashlib.sha256(Path(inspect.getfile(kind)).read_bytes()).hexdigest()
-    except (OSError, TypeError):
-        return None

@@ -26,7 +26,7 @@ DAY = 86_400.0
 class Air:
     """Numbers of the equation above, in SI units; `num_steps_a_day` of Runge and Kutta."""
 
-    truncation: int = 21
+    truncation: int = 31
     num_steps_a_day: int = 12
     drag_days: float = 12.0
     jet: float = 30.0  # m/s

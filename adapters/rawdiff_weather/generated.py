@@ -52,7 +52,7 @@ def generate(
     num_steps, rest = divmod(hours * air.num_steps_a_day, 24)
     if rest or not num_steps:
         raise UserError(
-            f"{hours} hours are no multiple of the {24 // air.num_steps_a_day} of a step."
+            f"{hours} hours are no multiple of the {24 / air.num_steps_a_day:g} of a step."
         )
     flow = Flow(air, seed)
     for _ in range(SPIN_UP_DAYS * air.num_steps_a_day):

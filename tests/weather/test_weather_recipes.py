@@ -1,4 +1,4 @@
-"""The recipes for ERA5 run from end to end on stores laid out as those of WeatherBench 2."""
+"""The recipes run from end to end: those for ERA5 on stores laid out as those of WeatherBench 2."""
 
 import json
 from pathlib import Path
@@ -8,6 +8,7 @@ import pytest
 import weather_stores as stores
 import xarray as xr
 from PIL import Image
+from rawdiff_weather.generated import main as generate
 
 from rawdiff.cli import main
 from rawdiff.recipe_file import load_recipe
@@ -113,3 +114,27 @@ def test_era5_recipes_predict_what_their_comments_say() -> None:
         assert recipe.data.info.num_context_channels == 2 * 69 + 2 + 2 + 3 + 1
     small = load_recipe("era5_5p6deg").data
     assert (small.past, small.leads, len(small.variables)) == (2, (1, 2, 3, 4), 5)
+
+
+def test_the_demo_forecasts_the_weather_that_is_made_for_it(tmp_path) -> None:
+    """All of `make demo-weather` but its length."""
+    store, run = tmp_path / "flow.zarr", tmp_path / "run"
+    assert generate(["--days", "30", str(store)]) == 0
+    given = [f"data.path={store}", f"run_dir={run}", *SMALL]
+    times = [
+        'data.time=["2001-01-01", "2001-01-20"]',
+        'holdout.data.time=["2001-01-21", "2001-02"]',
+    ]
+    assert main(["train", "weather_demo", *given, *times]) == 0
+    assert main(["sample", str(run), "--init", "2001-01-22", "--steps", "8", "--members", "2"]) == 0
+    with xr.open_zarr(run / "forecast.zarr", chunks=None, decode_timedelta=True) as found:
+        assert found.geopotential.sizes["prediction_timedelta"] == 2  # 24 and 48 hours
+        assert np.isfinite(found.geopotential).all()
+
+
+def test_global_wind_is_learned_from_a_real_file(shared, tmp_path) -> None:
+    file = shared / "data" / "weather" / "gfs_wind10m_1deg.nc"
+    run = tmp_path / "run"
+    assert main(["train", "gfs_wind", f"data.path={file}", f"run_dir={run}", *SMALL]) == 0
+    assert main(["sample", str(run)]) == 0
+    assert Image.open(run / "samples" / "picture.png").width > 100
