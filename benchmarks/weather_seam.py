@@ -11,6 +11,7 @@ import argparse
 import json
 from pathlib import Path
 
+import numpy as np
 import torch
 from measure import write_result
 from torch import Tensor
@@ -58,9 +59,9 @@ def main() -> None:
     strip = {key: circle[key] for key in ("patch_size", "pad")} | {"name": "grid"}
     held_out = open_data(load_recipe(args.recipe, given)).holdout
     assert held_out is not None
-    real = [torch.from_numpy(sample.x) for sample in held_out.get_batch(range(len(held_out)))]
+    real = np.stack([sample.x for sample in held_out.get_batch(range(len(held_out)))])
     width = circle["patch_size"][-1]
-    result = {"real": seam(torch.stack(real), width)}
+    result = {"real": seam(torch.from_numpy(real), width)}
     for name, keys in (("circle", []), ("strip", [f"adapter={json.dumps(strip)}"])):
         run = args.runs / name
         train(load_recipe(args.recipe, [*given, *keys, f"run_dir={run}"]), print)
