@@ -78,6 +78,8 @@ def open_data(recipe: Recipe) -> Data:
         except UserError as error:
             raise UserError(f"Held-out data (`holdout.data`): {error}") from error
         _require_same_kind(dataset.info, held_out.info)
+        if type(held_out) is type(dataset):
+            dataset.require_unseen(held_out)
         whole = Subset(dataset, range(len(dataset)))
         return Data(whole, Subset(held_out, range(num_held_out)))
     if len(dataset) < 2:
@@ -91,7 +93,8 @@ def _require_same_kind(train: DataInfo, held_out: DataInfo) -> None:
     """UserError unless samples mean the same in both; the held-out may lack the last classes."""
     classes = train.class_names[: len(held_out.class_names)]
     expected = dataclasses.replace(train, class_names=classes)
-    for name in ("shape", "channels", "class_names", "scalar_names", "num_context_channels"):
+    kinds = ("shape", "channels", "class_names", "scalar_names", "num_context_channels", "meaning")
+    for name in kinds:
         if (found := getattr(held_out, name)) != (there := getattr(expected, name)):
             raise UserError(
                 f"Held-out data differ from training data in {name}: {found} instead of {there}. "

@@ -20,7 +20,7 @@ from rawdiff.conditions import spread
 from rawdiff.data.dataset import DataInfo, Sample, collate
 from rawdiff.data.patcher import Patcher
 from rawdiff.data.statistics import Statistics, fixed, measure
-from rawdiff.errors import UserError
+from rawdiff.errors import UserError, WrongDataError
 from rawdiff.model.network import Network
 from rawdiff.parallel.batch import largest_micro_batch, nearest_batch_sizes, share_batch
 from rawdiff.parallel.footprint import measure_footprint
@@ -89,6 +89,8 @@ class _Found:
 def _look_at_data(recipe: Recipe) -> _Found:
     try:
         len(packed_or_raw(recipe.data))
+    except WrongDataError:
+        raise
     except UserError as error:
         info = _info_without_data(recipe)
         text = f"not there, so only the recipe was checked: {error}"

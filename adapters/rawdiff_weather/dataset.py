@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from pydantic import Field, NonNegativeFloat, PositiveInt, PrivateAttr, model_validator
 
-from rawdiff.data.dataset import DataInfo, Finding, Sample
+from rawdiff.data.dataset import DataInfo, Dataset, Finding, Sample
 from rawdiff.data.packed import packed_folder
-from rawdiff.errors import UserError
+from rawdiff.errors import UserError, WrongDataError
 from rawdiff.series import Request, Rollout, Series
 from rawdiff.settings import Settings
 from rawdiff_weather.axes import Fields, Ints
@@ -31,6 +31,7 @@ from rawdiff_weather.selection import Plan, Region, select
 from rawdiff_weather.shape import SampleShape
 from rawdiff_weather.source import Source, open_source
 from rawdiff_weather.states import packed_source, read_index
+from rawdiff_weather.times import TimeAxis
 from rawdiff_weather.weighting import LevelWeights, weights
 
 NAMES = ("standard_name", "long_name")  # what samples carry of the attributes of a variable
@@ -126,18 +127,22 @@ class WeatherDataset(Series):
         return (self.lead,) if isinstance(self.lead, int) else self.lead
 
     def plan(self, time: tuple[str, str] | None) -> Plan:
-        """Of the fields in a range of times. UserError for what the files do not have."""
-        return select(
-            self.source,
-            self.variables,
-            self.levels,
-            static=self.static,
-            start=time and time[0],
-            end=time and time[1],
-            step=self.step,
-            region=self.region and Region(*self.region),
-            member=self.member,
-        )
+        """Of the fields in a range of times. WrongDataError for what the files do not have."""
+        source = self.source
+        try:
+            return select(
+                source,
+                self.variables,
+                self.levels,
+                static=self.static,
+                start=time and time[0],
+                end=time and time[1],
+                step=self.step,
+                region=self.region and Region(*self.region),
+                member=self.member,
+            )
+        except UserError as error:
+            raise WrongDataError(str(error)) from error
 
     @cached_property
     def source(self) -> Source:
@@ -201,7 +206,13 @@ class WeatherDataset(Series):
     def _climatology(self) -> Climatology | None:
         if self.climatology is None:
             return None
-        return climatology_of(Reader(self.plan(self.climatology.time)))
+        try:
+            return climatology_of(Reader(self.plan(self.climatology.time)))
+        except UserError as error:
+            raise WrongDataError(
+                f"`climatology`: {error} Its years must be in `path`, also where a forecast starts "
+                "from newer files: `data.path=[OLD,NEW]`."
+            ) from error
 
     @cached_property
     def windows(self) -> Windows:
@@ -220,7 +231,7 @@ class WeatherDataset(Series):
             parts.append(Windows(np.full(whole.sum(), lead), predicted[whole], known[whole]))
         found = Windows(*map(np.concatenate, zip(*parts, strict=True)))
         if not len(found.lead):
-            raise UserError(
+            raise WrongDataError(
                 f"There is no window of {self.past} states and one {self.leads[0]} steps later "
                 f"among the {len(times)} times from {times.text(0)} to "
                 f"{times.text(len(times) - 1)}{' with a background' if self.background else ''}. "
@@ -275,7 +286,40 @@ class WeatherDataset(Series):
             }
             for name, variable in plan.variables.items()
         }
-        return self.framing.info(attributes)
+        return self.framing.info(attributes, self._meaning(plan.times))
+
+    def _meaning(self, times: TimeAxis) -> dict[str, str]:
+        """What no shape tells, and what yet makes other samples."""
+        found = {"target": self.target, "step": str(times.step), "calendar": times.calendar}
+        if self.past:
+            found["lead"] = ", ".join(map(str, self.leads))
+        if self.climatology is not None:
+            found["climatology"] = " to ".join(self.climatology.time)
+        return found
+
+    def require_unseen(self, held_out: Dataset) -> None:
+        assert isinstance(held_out, WeatherDataset)
+        if self.path != held_out.path or self.member != held_out.member:
+            return
+        ours, theirs = self.reader.plan.times, held_out.reader.plan.times
+        both = np.intersect1d(ours.seconds, theirs.seconds)
+        if len(both):
+            first, last = (
+                theirs.text(int(np.searchsorted(theirs.seconds, s))) for s in both[[0, -1]]
+            )
+            raise WrongDataError(
+                f"{len(both):,} held-out times, from {first} to {last}, are among those of the "
+                "training: scores of them would say nothing. Give `holdout.data.time` that "
+                "`data.time` does not reach."
+            )
+        if self.climatology is None:
+            return
+        usual = Reader(self.plan(self.climatology.time)).plan.times
+        if len(np.intersect1d(usual.seconds, theirs.seconds)):
+            raise WrongDataError(
+                f"`climatology` over {' to '.join(self.climatology.time)} is of held-out times, "
+                "too, so that forecasts of them would know of what came. Give it training years."
+            )
 
     def _expected_info(self, shape: tuple[int, int, int]) -> DataInfo:
         latitude, longitude = expected_grid(shape, self.region and Region(*self.region))
@@ -295,7 +339,7 @@ class WeatherDataset(Series):
                 self.level_axis,
             ),
         )
-        info = framing.info({})
+        info = framing.info({}, {})
         return dataclasses.replace(
             info,
             num_context_channels=info.num_context_channels + self._num_background(),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rawdiff.errors import UserError
+from rawdiff.errors import WrongDataError
 from rawdiff_weather.axes import Floats
 from rawdiff_weather.selection import Channel, Region
 
@@ -14,12 +14,12 @@ Shape = tuple[int, int, int]
 
 
 def require_shape(expected: Shape | None, found: Shape) -> None:
-    """UserError unless the files hold the (C, latitude, longitude) that a recipe says."""
+    """WrongDataError unless the files hold the (C, latitude, longitude) that a recipe says."""
     if expected is not None and expected != found:
         wanted, there = (
             f"{c} channels on {h} latitudes x {w} longitudes" for c, h, w in (expected, found)
         )
-        raise UserError(
+        raise WrongDataError(
             f"`data.shape` says {wanted}, but the files hold {there}. Give the files that this "
             "recipe was made for, or correct `shape`."
         )

@@ -62,9 +62,16 @@ class Framing:
     background: Background | None
     shape: SampleShape
 
-    def info(self, attributes: Mapping[str, Mapping[str, str]]) -> DataInfo:
-        """Of samples; `attributes` of the variables by name."""
+    def info(
+        self, attributes: Mapping[str, Mapping[str, str]], meaning: Mapping[str, str]
+    ) -> DataInfo:
+        """Of samples; `attributes` of the variables by name, which are those of states."""
         shape = self.shape
+        if kind := self._kind:
+            attributes = {
+                name: {"long_name": f"{kind} of {found.get('long_name', name)}"}
+                for name, found in attributes.items()
+            }
         return DataInfo(
             shape=(
                 len(shape.names),
@@ -84,7 +91,22 @@ class Framing:
             writer="fields",
             evaluators=("forecast",) if self.num_past or self.background else (),
             attributes=attributes,
+            meaning=meaning,
         )
+
+    @property
+    def _kind(self) -> str:
+        """What a sample is of a variable; empty for the state itself."""
+        if self.target == "tendency":
+            return f"tendency over {self._leads_text}"
+        if self.target == "residual":
+            return "difference from the background"
+        return "" if self.climatology is None else "anomaly"
+
+    @property
+    def _leads_text(self) -> str:
+        leads = ", ".join(map(str, self.leads))
+        return f"{leads} step{'s' if self.leads != (1,) else ''}"
 
     def anomalies(self, states: Fields, times: TimeAxis) -> Fields:
         """States [N, C, H, W] less their climatology; the states themselves without one."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from rawdiff.conditions import spread
 from rawdiff.errors import UserError
 from rawdiff.files import atomic, locked
 from rawdiff_weather.axes import Ints
@@ -19,6 +20,7 @@ from rawdiff_weather.selection import Channel, Plan
 from rawdiff_weather.states import FLOAT32, STATES, STATIC, Index, PackedVariable, read_index
 
 AT_ONCE = 2**26  # bytes of states that are read and written together
+NUM_COMPARED = 4  # times whose values tell whether files were exchanged
 BETWEEN_INDICES = 2**30  # bytes after which what is there is written down, for the next call
 
 
@@ -58,7 +60,7 @@ def is_of(index: Index, plan: Plan) -> bool:
 
 
 def require_same_states(folder: Path, packed: Plan, source: Plan) -> None:
-    """UserError unless a source has what was packed, at the same times."""
+    """UserError unless a source has what was packed, at the same times; a few are compared."""
     if len(packed.times) != len(source.times):
         raise UserError(
             f"{folder} was packed from {len(packed.times)} times, but its source now has "
@@ -68,6 +70,12 @@ def require_same_states(folder: Path, packed: Plan, source: Plan) -> None:
     same_times = np.array_equal(packed.times.seconds, source.times.seconds)
     if not same_times or describe(packed).model_dump_json() != describe(source).model_dump_json():
         raise UserError(_other_fields(folder))
+    few = spread(NUM_COMPARED, len(source.times))
+    if not np.array_equal(Reader(packed).read(few), Reader(source).read(few), equal_nan=True):
+        raise UserError(
+            f"{folder} holds other values than its source has now, at the same times. Delete it, "
+            "and run `rawdiff prepare` to pack them anew."
+        )
 
 
 def _other_fields(folder: Path) -> str:

@@ -47,7 +47,8 @@ class DataInfo:
     stored (0 and 255 for 8-bit images); samples that are written out are clipped to it.
     `writer` names the plug-in that writes samples in the field's own files, `evaluators` those
     that score them beside those of any data. `attributes` are what files say of each variable or
-    channel beside its units, such as its standard name.
+    channel beside its units, such as its standard name. `meaning` says in words what else makes
+    samples what they are: a model is never used on data of another meaning.
     """
 
     shape: tuple[int, ...]
@@ -61,6 +62,7 @@ class DataInfo:
     writer: str = "arrays"
     evaluators: tuple[str, ...] = ()
     attributes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    meaning: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def num_classes(self) -> int:
@@ -153,6 +155,12 @@ class Dataset(Settings, ABC):
         UserError if the source is there and differs from what was packed.
         """
         return None
+
+    def require_unseen(self, held_out: Dataset) -> None:
+        """UserError if it is plain that samples of `held_out` are among these, which are learned.
+
+        Called with datasets of one kind.
+        """
 
     def augment(self, batch: Batch, draw: Draw) -> Batch:
         """Random changes that leave a sample a true sample (flips, rotations); training only.
