@@ -139,10 +139,8 @@ def _add_forecasts(added: argparse.ArgumentParser) -> None:
         metavar="TIME[,TIME]",
         help="forecast from the known state of that time, or of FIRST/LAST/STEP",
     )
-    for flag in ("--steps", "--members"):
-        added.add_argument(
-            flag, type=int, metavar="N", help=f"{flag[2:]} of a forecast (default 10)"
-        )
+    added.add_argument("--steps", type=int, metavar="N", help="how far, in steps of the data")
+    added.add_argument("--members", type=int, metavar="N", help="of the ensemble (default 10)")
 
 
 def _add_machines(added: argparse.ArgumentParser) -> None:

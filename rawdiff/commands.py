@@ -36,7 +36,7 @@ from rawdiff.train.start import train
 from rawdiff.tune.search import parse_grid, tune
 from rawdiff.tune.table import outcome_table
 
-DEFAULT_NUM = 10  # of the steps and of the members of a forecast
+DEFAULT_MEMBERS = 10  # of a forecast
 console = Console(
     highlight=False,
     soft_wrap=True,
@@ -70,11 +70,10 @@ def _request(args: argparse.Namespace) -> Request | None:
         if given := [flag for flag, number in numbers.items() if number is not None]:
             raise UserError(f"{' and '.join(given)} of which forecast? Give --init, too.")
         return None
-    num_steps, num_members = (DEFAULT_NUM if n is None else n for n in numbers.values())
-    if min(num_steps, num_members) < 1:
+    if any(number is not None and number < 1 for number in numbers.values()):
         raise UserError("--steps and --members are 1 or more.")
     inits = tuple(text.strip() for part in args.init for text in part.split(","))
-    return Request(inits, num_steps, num_members)
+    return Request(inits, args.steps, args.members or DEFAULT_MEMBERS)
 
 
 def do_eval(args: argparse.Namespace) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from rawdiff.assemble import describe_info, require_same_data
 from rawdiff.data.dataset import Dataset
 from rawdiff.errors import UserError
+from rawdiff.files import locked
 from rawdiff.parallel.processes import join_processes
 from rawdiff.run import Progress, Say, TrainedModel, load_with
 from rawdiff.saved.folder import RunFolder
@@ -40,20 +42,22 @@ def forecast_run(
     with join_processes(on_gpu=device.type == "cuda") as processes:
         say = processes.only_first(say)
         processes.from_first(lambda: data.begin_forecasts(request, file, origin(model)))
-        missing = data.forecasts(request, file, settings.batch_size)
-        processes.wait()  # until all have seen what is missing, before any writes
-        own = missing[processes.rank :: processes.count]
-        done, total = 0, sum(rollout.num_draws for rollout in own)
+        with locked(file) if processes.is_first and file.is_dir() else nullcontext():
+            missing = data.forecasts(request, file, settings.batch_size)
+            processes.wait()  # until all have seen what is missing, before any writes
+            own = missing[processes.rank :: processes.count]
+            done, total = 0, sum(rollout.num_draws for rollout in own)
 
-        def count() -> None:
-            nonlocal done
-            done += 1
-            if progress and processes.is_first:
-                progress(done, total)
+            def count() -> None:
+                nonlocal done
+                done += 1
+                if progress and processes.is_first:
+                    progress(done, total)
 
-        for rollout in own:
-            rollout.run(draw_with(model), count)
-        processes.wait()
+            for rollout in own:
+                rollout.run(draw_with(model), count)
+            processes.wait()
+            processes.from_first(lambda: data.end_forecasts(request, file))
         if not missing:
             say("All of it was there already.")
         say(f"{file} holds the forecasts.")

@@ -195,7 +195,7 @@ class Scoring:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         draw = draw_with(self.model)
-        columns, num_forecasts = evaluator.score(draw, held_out, train, kept, folder)
+        columns, num_forecasts = evaluator.score(draw, held_out, train, kept, folder, self.say)
         self.say(f"`{name}`: tables and pictures are in {folder}.")
         return report_of(name, evaluator, columns, {GENERATED: num_forecasts})
 

@@ -49,10 +49,13 @@ class Rollout:
 
 @dataclass(frozen=True)
 class Request:
-    """Forecasts of `num_steps` steps from each init (as a user writes it), with `num_members`."""
+    """Forecasts of `num_steps` steps from each init (as a user writes it), with `num_members`.
+
+    None: as many steps as the data think right.
+    """
 
     inits: tuple[str, ...]
-    num_steps: int
+    num_steps: int | None
     num_members: int
 
 
@@ -74,6 +77,10 @@ class Series(Dataset, ABC):
 
         A part writes each answer before it asks again, so that what is killed can go on.
         """
+
+    @abstractmethod
+    def end_forecasts(self, request: Request, file: Path) -> None:
+        """Mark the file as finished; one process calls it when all is written."""
 
     @property
     @abstractmethod

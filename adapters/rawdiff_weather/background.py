@@ -164,9 +164,16 @@ def _corners(have: Floats, wanted: Floats, name: str, period: float | None) -> C
     elif len(have) < 2:
         raise UserError(f"The background has a single {name}; it needs two to lie between.")
     margin = np.diff(have).max() / 2 + SAME
+    sign = -1 if name == "latitude" else 1  # latitudes come turned around, to rise
+
+    def span(values: Floats) -> str:
+        low, high = sorted((sign * values[0], sign * values[-1]))
+        return f"{low:g} to {high:g}"
+
     if wanted.min() < have[0] - margin or wanted.max() > have[-1] + margin:
         raise UserError(
-            f"The background does not cover the {name}s of the data. Choose a smaller `region`."
+            f"The background does not cover the {name}s of the data: it has {span(have)}, the data "
+            f"{span(wanted)} degrees. Choose a smaller `region`."
         )
     second = np.searchsorted(have, wanted).clip(1, len(have) - 1)
     first = second - 1

@@ -250,6 +250,9 @@ class WeatherDataset(Series):
     def forecasts(self, request: Request, file: Path, batch_size: int) -> Sequence[Rollout]:
         return self._forecasts(request, file).rollouts(batch_size)
 
+    def end_forecasts(self, request: Request, file: Path) -> None:
+        self._forecasts(request, file).store.finish()
+
     def _forecasts(self, request: Request, file: Path) -> Forecasts:
         if not self.is_told_states:
             raise UserError(

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rawdiff.conditions import spread
 from rawdiff.errors import UserError
-from rawdiff.evaluate.evaluator import Kept, SeriesEvaluator
+from rawdiff.evaluate.evaluator import Kept, Say, SeriesEvaluator
 from rawdiff.evaluate.report import GENERATED
 from rawdiff.series import Draw, Rollout, Series
 from rawdiff_weather.axes import Fields
@@ -51,7 +51,7 @@ class ForecastEvaluator(SeriesEvaluator):
     climatology: bool = True
 
     def score(
-        self, draw: Draw, held_out: Series, train: Series, kept: Kept, folder: Path
+        self, draw: Draw, held_out: Series, train: Series, kept: Kept, folder: Path, say: Say
     ) -> tuple[dict[str, dict[str, float]], int]:
         assert isinstance(held_out, WeatherDataset)
         assert isinstance(train, WeatherDataset)
@@ -60,11 +60,9 @@ class ForecastEvaluator(SeriesEvaluator):
                 "`forecast` scores forecasts, but this model generates states from nothing "
                 "(`past: 0`). Choose other evaluators: `--metric frechet,spectrum`."
             )
-        longest = held_out.leads[-1]
-        num_steps = self.num_steps or (longest if len(held_out.leads) > 1 else 10 * longest)
-        todo = stages(held_out.leads, held_out.past, num_steps, held_out.num_times)
+        todo = stages(held_out.leads, held_out.past, self.num_steps, held_out.num_times)
         trial = Trial(held_out, todo, self.num_members, train if self.climatology else None, draw)
-        inits = trial.choose(self.inits, self.num_inits)
+        inits = trial.choose(self.inits, self.num_inits, say)
         tables = trial.tables(kept(len(inits), lambda number: trial.sums(inits[number])))
         write_tables(folder, tables)
         write_page(folder, tables, trial.lead_names, trial.example(inits[len(inits) // 2]))
@@ -105,7 +103,7 @@ class Trial:
         assert self._times.step is not None
         return {step: self._times.step.times(step) for step in self._later}
 
-    def choose(self, texts: tuple[str, ...] | None, num: int) -> list[int]:
+    def choose(self, texts: tuple[str, ...] | None, num: int, say: Say) -> list[int]:
         """Places among the held-out times with all that a forecast must know and meet."""
         before = [self._times.later(-k) for k in range(self.data.past)]
         whole = np.all([where >= 0 for where in (*before, *self._later.values())], axis=0)
@@ -115,14 +113,14 @@ class Trial:
                 valid, init = self._times.take(later[there]), self._times.take(there)
                 whole[there] = background.has(valid, init)
         if texts is not None:
-            found = find_inits(self._times, texts)
-            if lacking := [self._times.text(i) for i in found.tolist() if not whole[i]]:
+            given = find_inits(self._times, texts).tolist()
+            if lacking := [self._times.text(i) for i in given if not whole[i]]:
                 raise UserError(
                     f"From {lacking[0]} no forecast can be scored: states before it, or what came "
                     f"up to {max(self._later)} steps later, are not in the held-out data. Choose "
                     "other `inits`, or fewer `num_steps`."
                 )
-            return found.tolist()
+            return given
         places = np.flatnonzero(whole)
         if not len(places):
             raise UserError(
@@ -130,7 +128,21 @@ class Trial:
                 f"{max(self._later)} steps after it. Hold out a longer time, or score fewer steps: "
                 "`evaluate.evaluators.forecast.num_steps=1`."
             )
-        return places[spread(num, len(places))].tolist()
+        chosen = places[spread(num, len(places))].tolist()
+        found: list[int] = []
+        why = ""
+        for init in chosen:
+            try:
+                known_states(self._reader, init, self.data.past, [0])
+                found.append(init)
+            except UserError as error:
+                why = str(error)
+        if not found:
+            raise UserError(why)
+        if why:
+            lost = len(chosen) - len(found)
+            say(f"{lost} of {len(chosen)} held-out times are left out. Such as: {why}")
+        return found
 
     def sums(self, init: int) -> dict[str, Tensor]:
         """Of all forecasts from one init, named `forecast/lead/sum`."""
@@ -172,11 +184,7 @@ class Trial:
 
     def _run(self, init: int, use: Callable[[int, Tensor, Tensor], None]) -> None:
         """`use` gets the forecast [M, C, H, W] and what came [C, H, W], step by step."""
-        known = known_states(self._reader, init, self.data.past)
-        states = {
-            step: np.broadcast_to(state, (self.num_members, *state.shape))
-            for step, state in known.items()
-        }
+        states = known_states(self._reader, init, self.data.past, [0] * self.num_members)
 
         def take(step: int, forecast: Fields) -> None:
             truth = self._reader.read(self._later[step][[init]])[0]
@@ -210,7 +218,7 @@ class Trial:
         found = {GENERATED: forecast}
         state = None
         if self.data.past:
-            state = torch.from_numpy(known_states(self._reader, init, 1)[0])
+            state = torch.from_numpy(known_states(self._reader, init, 1, [0])[0][0])
         if (normal := self.normal) is not None:
             then, now = self._dates(init, step)
             if state is None:

@@ -18,6 +18,7 @@ from rawdiff_weather.framing import Framing
 from rawdiff_weather.output import Content, Coordinate, FieldStore
 from rawdiff_weather.reading import Reader
 from rawdiff_weather.rollout import Course, Stage, States, stages
+from rawdiff_weather.selection import Plan
 from rawdiff_weather.times import EPOCH, TimeAxis
 
 HOUR = 3600
@@ -47,13 +48,13 @@ class Forecasts:
         """UserError if there is nothing to start from, or the store holds other forecasts."""
         background = self.framing.background
         for init in self.inits.tolist():
-            self._known(init)
+            self._known(init, range(self.request.num_members))
             if background is not None:
                 start = self._times.take(np.array([init]))
                 for step in self._steps:
                     background.require(start.moved(step), start)
         request: dict[str, Any] = {"init": [self._times.text(i) for i in self.inits.tolist()]}
-        request |= {"num_steps": self.request.num_steps, "num_members": self.request.num_members}
+        request |= {"num_steps": max(self._steps), "num_members": self.request.num_members}
         self.store.create(title, {**origin, **request})
 
     def rollouts(self, batch_size: int) -> list[Rollout]:
@@ -80,10 +81,7 @@ class Forecasts:
     ) -> Generator[Question, Tensor, None]:
         init = int(self.inits[number])
         todo, part = self.stages[num_done:], slice(members.start, members.stop)
-        states: States = {
-            step: np.broadcast_to(state, (len(members), *state.shape))
-            for step, state in self._known(init).items()
-        }
+        states: States = dict(self._known(init, members))
         drawn = {step for stage in self.stages[:num_done] for step in stage.steps}
         for base in {stage.base for stage in todo}:
             for step in range(base, base - self.framing.num_past, -1):
@@ -96,8 +94,8 @@ class Forecasts:
         course = Course(self.framing, self._times.take(np.array([init])), members)
         yield from course.questions(todo, states, write)
 
-    def _known(self, init: int) -> dict[int, Fields]:
-        return known_states(self.reader, init, self.framing.num_past)
+    def _known(self, init: int, members: range) -> dict[int, Fields]:
+        return known_states(self.reader, init, self.framing.num_past, members)
 
     @property
     def _times(self) -> TimeAxis:
@@ -156,10 +154,13 @@ def find_inits(times: TimeAxis, texts: Sequence[str]) -> Ints:
     return np.array(sorted(set(found)), dtype=np.int64)
 
 
-def known_states(reader: Reader, init: int, num_past: int, member: int = 0) -> dict[int, Fields]:
-    """By step 0, -1, …: states [C, H, W] from the files.
+def known_states(
+    reader: Reader, init: int, num_past: int, members: Sequence[int]
+) -> dict[int, Fields]:
+    """By step 0, -1, …: states [M, C, H, W] from the files.
 
-    UserError where one of them is not there, or holds nothing.
+    Data with members give them in turn: member k starts from that of number k. UserError where a
+    state is not there, holds nothing, or is infinite.
     """
     times = reader.plan.times
     where = {-k: int(times.later(-k)[init]) for k in range(num_past)}
@@ -170,16 +171,27 @@ def known_states(reader: Reader, init: int, num_past: int, member: int = 0) -> d
             f"({times.step}) apart, but there is none at {lacking}. Choose an init without a gap "
             "before it."
         )
-    places = np.array(list(where.values()), dtype=np.int64)
-    states = reader.read(places, np.full(len(places), member))
-    for place, state in zip(places.tolist(), states, strict=True):
-        for channel, field in zip(reader.plan.channels, state, strict=True):
-            if np.isnan(field).all():
-                raise UserError(
-                    f"`{channel.name}` at {times.text(place)} is NaN everywhere, so no forecast "
-                    "can start from it. Choose another init."
-                )
-    return dict(zip(where, states, strict=True))
+    chosen = np.mod(members, max(len(reader.plan.members), 1))
+    there, inverse = np.unique(chosen, return_inverse=True)
+    found = {}
+    for step, place in where.items():
+        states = reader.read(np.full(len(there), place), there)
+        _require_sound(states, reader.plan, place)
+        found[step] = states[inverse]
+    return found
+
+
+def _require_sound(states: Fields, plan: Plan, place: int) -> None:
+    """UserError for a state [m, C, H, W] that no forecast can start from."""
+    for c, channel in enumerate(plan.channels):
+        fields = states[:, c]
+        nothing = np.isnan(fields).all()
+        if nothing or np.isinf(fields).any():
+            what = "NaN everywhere" if nothing else "infinite somewhere"
+            raise UserError(
+                f"`{channel.name}` at {plan.times.text(place)} is {what}, so no forecast can start "
+                "from it. Choose another init."
+            )
 
 
 def time_coordinate(times: TimeAxis, standard_name: str) -> Coordinate:

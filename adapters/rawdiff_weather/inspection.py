@@ -32,7 +32,7 @@ class Cost(NamedTuple):
         return self.decoded / self.used
 
 
-class EmptyField(NamedTuple):
+class Field(NamedTuple):
     """`time` is an index into the plan's times."""
 
     time: int
@@ -76,14 +76,18 @@ def _missing_values(reader: Reader, seconds: float) -> Iterator[Finding]:
     plan, end = reader.plan, time.monotonic() + seconds
     order = np.random.default_rng(0).permutation(len(plan.times))
     counts = np.zeros(len(plan.channels))
-    empty: list[EmptyField] = []
+    empty: list[Field] = []
+    infinite: list[Field] = []
     always, ever, num_read = np.array(True), np.array(False), 0
     for i in order.tolist():
-        missing = np.isnan(reader.read([i])[0])
+        state = reader.read([i])[0]
+        missing = np.isnan(state)
+        endless = np.flatnonzero(np.isinf(state).any(axis=(1, 2))).tolist()
+        infinite += [Field(i, plan.channels[c].name) for c in endless]
         always, ever, num_read = always & missing, ever | missing, num_read + 1
         counts += missing.mean(axis=(1, 2))
         nothing = np.flatnonzero(missing.all(axis=(1, 2))).tolist()
-        empty += [EmptyField(i, plan.channels[c].name) for c in nothing]
+        empty += [Field(i, plan.channels[c].name) for c in nothing]
         if time.monotonic() > end:
             break
     seen = "all times" if num_read == len(order) else f"{num_read:,} of {len(order):,} times"
@@ -96,10 +100,11 @@ def _missing_values(reader: Reader, seconds: float) -> Iterator[Finding]:
         yield Finding("missing", text)
     else:
         yield Finding("missing", f"nothing ({seen} read)")
-    if empty:
-        listed = [f"{field.channel} at {plan.times.text(field.time)}" for field in sorted(empty)]
-        more = f" and {len(empty) - SHOWN} more" if len(empty) > SHOWN else ""
-        yield Finding("empty fields", f"{', '.join(listed[:SHOWN])}{more} ({seen} read)")
+    for name, fields in (("empty fields", empty), ("infinite values", infinite)):
+        if fields:
+            listed = [f"{one.channel} at {plan.times.text(one.time)}" for one in sorted(fields)]
+            more = f" and {len(fields) - SHOWN} more" if len(fields) > SHOWN else ""
+            yield Finding(name, f"{', '.join(listed[:SHOWN])}{more} ({seen} read)")
 
 
 def reading_costs(plan: Plan) -> list[Cost]:

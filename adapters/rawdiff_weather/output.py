@@ -7,6 +7,8 @@ Rasp et al. 2024)
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +28,7 @@ from rawdiff_weather.scores import variable_and_level
 
 CONVENTIONS = "CF-1.11"
 ORIGIN = "rawdiff"  # the attribute that says what the fields depend on
+STATUS = "status"  # and the one that says whether all of them are there
 DIMS = "_ARRAY_DIMENSIONS"  # where version 2 keeps their names
 GRID_ATTRIBUTES: dict[str, dict[str, str]] = {
     "latitude": {"standard_name": "latitude", "units": "degrees_north", "axis": "Y"},
@@ -73,7 +76,7 @@ class Content:
         return sorted({lev for own in self.variables.values() for lev in own if lev is not None})
 
     def coordinates(self) -> dict[str, Coordinate]:
-        grid = {"latitude": self.latitude, "longitude": self.longitude}
+        grid = {"latitude": self.latitude, "longitude": rising(self.longitude)}
         if self.levels:
             levels = np.array(self.levels)
             whole = (levels == np.round(levels)).all()
@@ -98,12 +101,13 @@ class FieldStore:
         if self.path.exists():
             self._require(told)
             return
-        partial = self.path.with_name(f".{self.path.name}.partial")
+        partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
         attributes: dict[str, Any] = {
             "Conventions": CONVENTIONS,
             "title": title,
             "source": f"rawdiff {__version__}",
             ORIGIN: told,
+            STATUS: "unfinished: the command that wrote it goes on where it stopped",
         }
         group = zarr.open_group(partial, mode="w", zarr_format=2, attributes=attributes)
         for name, coordinate in self.content.coordinates().items():
@@ -128,7 +132,21 @@ class FieldStore:
                 config={"write_empty_chunks": True},
             )  # fmt: skip
         _consolidate(partial)
-        partial.rename(self.path)
+        try:
+            partial.rename(self.path)
+        except OSError as error:  # another process was faster
+            shutil.rmtree(partial)
+            raise UserError(
+                f"{self.path} was made by another process at this moment. Give another place by "
+                "--out, or run the same command again when that one has ended."
+            ) from error
+
+    def finish(self) -> None:
+        """Say that all fields are there."""
+        group = zarr.open_group(self.path, mode="r+", use_consolidated=False)
+        if group.attrs[STATUS] != "finished":
+            group.attrs[STATUS] = "finished"
+            _consolidate(self.path)
 
     def lengthen(self) -> None:
         """Make the first of the leading dims as long as the content says."""
@@ -187,6 +205,12 @@ class FieldStore:
             sync(array.store_path.store.exists(f"{array.path}/{_chunk_key(array, where)}"))
             for array in self._arrays.values()
         )
+
+
+def rising(longitude: Floats) -> Floats:
+    """Longitudes of a region that crosses 0 as -15 to 15: CF wants coordinates to be monotonic."""
+    whole = np.unwrap(longitude, period=360)
+    return whole - 360 if whole.max() >= 360 else whole
 
 
 def _consolidate(path: Path) -> None:

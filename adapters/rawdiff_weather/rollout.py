@@ -37,27 +37,43 @@ class Stage(NamedTuple):
 
 
 def stages(
-    leads: tuple[int, ...], num_past: int, num_steps: int, num_times: int = 1
+    leads: tuple[int, ...], num_past: int, num_steps: int | None, num_times: int = 1
 ) -> list[Stage]:
     """All draws up to `num_steps`: all leads from one state, then on from the longest.
 
-    Without known states there is one draw, at the init itself. UserError where a state that the
-    next draw must know would never be drawn.
+    None: as far as one state goes, or ten draws of a single lead. Without known states there is
+    one draw, at the init itself. UserError where a state that the next draw must know would never
+    be drawn, and where no draw ends at `num_steps`.
     """
     if not num_past:
+        if num_steps is not None:
+            raise UserError(
+                "This model knows no states before (`past: 0`): it draws the init itself, and "
+                "goes no steps on. Leave out the number of steps."
+            )
         return [Stage(0, 0, 0, range(num_times))]
     longest = leads[-1] + num_times - 1
+    if num_steps is None:
+        goes_on = len(leads) == 1 and (num_past <= num_times or leads[0] == 1)
+        num_steps = 10 * longest if goes_on else longest
     found = [
         Stage(hop, base, lead, range(base + lead, min(base + lead + num_times, num_steps + 1)))
         for hop, base in enumerate(range(0, num_steps, longest))
         for lead in leads
         if base + lead <= num_steps
     ]
-    if not found:
-        raise UserError(
-            f"This model forecasts {leads[0]} steps ahead, not {num_steps}. Ask for more."
-        )
     drawn = {step for stage in found for step in stage.steps}
+    if num_steps not in drawn:
+        below = f"{max(drawn)} or " if drawn else ""
+        above = (
+            num_steps
+            - num_steps % longest
+            + next(lead for lead in leads if lead >= num_steps % longest)
+        )
+        raise UserError(
+            f"This model forecasts {', '.join(map(str, leads))} steps ahead at once, so no draw "
+            f"ends at step {num_steps}. Ask for {below}{above} steps."
+        )
     for stage in found:
         known = {stage.base - k for k in range(num_past)}
         if lacking := sorted(step for step in known - drawn if step > 0):

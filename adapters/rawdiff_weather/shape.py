@@ -77,7 +77,9 @@ class SampleShape:
         """[B, T or 1, V, L or 1, H, W] to [B, V, (T), (L), H, W]."""
         B, _, V, _, H, W = fields.shape
         full = (B, V, self.num_times, len(self.levels) or 1, H, W)
-        whole = np.broadcast_to(np.swapaxes(fields, 1, 2), full)
+        whole = np.swapaxes(fields, 1, 2)
+        if whole.shape != full:
+            whole = np.broadcast_to(whole, full)
         return whole.reshape(B, V, *map(len, self.axes.values()), H, W)
 
     def fields(self, samples: Fields) -> Fields:

@@ -49,11 +49,11 @@ class Step:
 
     def __str__(self) -> str:
         if self.unit == "months":
-            return f"{self.count} month{'s' if self.count > 1 else ''}"
+            return f"{self.count} month{'s' if self.count != 1 else ''}"
         for name, size in (("day", DAY), ("hour", 3600), ("minute", 60), ("second", 1)):
             if self.count % size == 0:
                 number = self.count // size
-                return f"{number} {name}{'s' if number > 1 else ''}"
+                return f"{number} {name}{'s' if number != 1 else ''}"
         raise AssertionError
 
 

@@ -40,6 +40,7 @@ class FieldWriter(Writer):
             store.lengthen()
         fields = _by_channel(samples, info)
         store.write((slice(first_index, first_index + len(samples)),), fields)
+        store.finish()  # of a set in parts each is whole
         return [store.path]
 
     def draw(
@@ -86,7 +87,7 @@ def _content(info: DataInfo, num_samples: int) -> Content:
         leading=leading,
         channels=tuple(name for name, _ in _channels(info)),
         latitude=np.array(info.coordinates["latitude"]),
-        longitude=np.mod(info.coordinates["longitude"], 360),
+        longitude=np.array(info.coordinates["longitude"]),
         attributes={
             variable: {**info.attributes.get(variable, {}), "units": units[name]}
             for name, variable in names.items()

@@ -20,6 +20,7 @@ Goal: TypeAlias = Literal["low", "high", "oracle"]
 """Which score is best: the lowest, the highest, or the nearest to that of real data."""
 
 Features: TypeAlias = Mapping[str, Tensor]
+Say: TypeAlias = Callable[[str], None]
 Kept: TypeAlias = Callable[[int, Callable[[int], Mapping[str, Tensor]]], Mapping[str, Tensor]]
 """kept(n, make) gives tensors [n, …] of what make(0) … make(n - 1) give, each made only once."""
 
@@ -130,11 +131,12 @@ class SeriesEvaluator(Scorer, ABC):
 
     @abstractmethod
     def score(
-        self, draw: Draw, held_out: Series, train: Series, kept: Kept, folder: Path
+        self, draw: Draw, held_out: Series, train: Series, kept: Kept, folder: Path, say: Say
     ) -> tuple[dict[str, dict[str, float]], int]:
         """Scores by column, each by key, and the number of forecasts.
 
         One column is `report.GENERATED`; the others are forecasts that need no model, by name.
         What one forecast yields is had through `kept`, so that scores go on where they were
         stopped. Tables and pictures go into `folder`, which is empty.
+        `say` tells a person what is left out.
         """

@@ -154,7 +154,7 @@ def test_scores_show_the_background_itself(store, forecast, tmp_path) -> None:
         return torch.zeros(2, 1, 6, 8)
 
     evaluator = ForecastEvaluator(num_members=2, num_steps=1)
-    found, _ = evaluator.score(nothing, held_out, train, kept, tmp_path)
+    found, _ = evaluator.score(nothing, held_out, train, kept, tmp_path, print)
     key = "rmse/wind/6 hours"
     assert found["generated"][key] == pytest.approx(found["background"][key])
     assert found["persistence"][key] > 0

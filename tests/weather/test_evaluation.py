@@ -6,6 +6,7 @@ import csv
 import json
 from collections.abc import Callable
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -65,11 +66,17 @@ def kept(num: int, make: Callable[[int], dict[str, Tensor]]) -> dict[str, Tensor
     return {name: torch.stack([part[name] for part in parts]) for name in parts[0]}
 
 
+def score(evaluator: ForecastEvaluator, sst: dict[str, WeatherDataset], folder: Path):
+    return evaluator.score(perfect, sst["held_out"], sst["train"], kept, folder, print)
+
+
 def test_a_perfect_ensemble_beats_what_needs_no_model_and_has_the_spread_of_its_errors(
     sst, tmp_path
 ) -> None:
     evaluator = ForecastEvaluator(num_steps=3, num_members=24)
-    found, num_inits = evaluator.score(perfect, sst["held_out"], sst["train"], kept, tmp_path)
+    found, num_inits = evaluator.score(
+        perfect, sst["held_out"], sst["train"], kept, tmp_path, print
+    )
     assert num_inits == 24 - 3
     generated = found["generated"]
     for lead, rmse in (("1 month", 0.5), ("2 months", 0.5 * 1.64**0.5)):
@@ -98,7 +105,7 @@ class Images(HTMLParser):
 
 def test_the_page_has_tables_and_pictures_inside(sst, tmp_path) -> None:
     evaluator = ForecastEvaluator(num_steps=2, num_members=3, num_inits=2)
-    evaluator.score(perfect, sst["held_out"], sst["train"], kept, tmp_path)
+    score(evaluator, sst, tmp_path)
     page = (tmp_path / "index.html").read_text()
     images = Images()
     images.feed(page)
@@ -110,7 +117,9 @@ def test_the_page_has_tables_and_pictures_inside(sst, tmp_path) -> None:
 
 def test_without_climatology_only_persistence_stands_beside(sst, tmp_path) -> None:
     evaluator = ForecastEvaluator(num_steps=1, num_members=1, climatology=False, inits=("2008-06",))
-    found, num_inits = evaluator.score(perfect, sst["held_out"], sst["train"], kept, tmp_path)
+    found, num_inits = evaluator.score(
+        perfect, sst["held_out"], sst["train"], kept, tmp_path, print
+    )
     assert num_inits == 1
     assert set(found) == {"generated", "persistence"}
     assert not any("spread" in key for key in found["generated"])  # one member has none
@@ -129,4 +138,19 @@ def test_without_climatology_only_persistence_stands_beside(sst, tmp_path) -> No
 )
 def test_an_init_that_cannot_be_scored_is_refused(sst, tmp_path, keys, words) -> None:
     with pytest.raises(UserError, match=words):
-        ForecastEvaluator(**keys).score(perfect, sst["held_out"], sst["train"], kept, tmp_path)
+        ForecastEvaluator(**keys).score(
+            perfect, sst["held_out"], sst["train"], kept, tmp_path, print
+        )
+
+
+def test_held_out_times_that_have_no_state_are_left_out_and_said(sst, tmp_path, capsys) -> None:
+    gappy = xr.open_zarr(sst["train"].path, chunks=None).load().drop_encoding()
+    gappy["sst"].loc[{"time": "2008-06"}] = np.nan
+    gappy.to_zarr(tmp_path / "gappy.zarr")
+    keys = sst["held_out"].model_dump() | {"path": str(tmp_path / "gappy.zarr")}
+    both = {**sst, "held_out": WeatherDataset(**keys)}
+    _, num_inits = score(ForecastEvaluator(num_steps=1, num_members=2), both, tmp_path)
+    assert num_inits == 22
+    assert (
+        "1 of 23 held-out times are left out. Such as: `sst` at 2008-06" in capsys.readouterr().out
+    )

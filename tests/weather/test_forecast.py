@@ -134,16 +134,32 @@ def test_what_was_stopped_goes_on_to_the_same_bits(store, tmp_path, num_draws) -
 
 
 def test_all_leads_come_from_one_state_and_go_on_from_the_longest() -> None:
-    found = stages((1, 2, 4), num_past=1, num_steps=7)
+    found = stages((1, 2, 4), num_past=1, num_steps=6)
     assert [(s.base, s.lead, s.steps[0]) for s in found] == [
         (0, 1, 1), (0, 2, 2), (0, 4, 4), (4, 1, 5), (4, 2, 6),
     ]  # fmt: skip
     assert [s.hop for s in found] == [0, 0, 0, 1, 1]
     with pytest.raises(UserError, match="must know step 3, which no draw gives"):
-        stages((1, 2, 4), num_past=2, num_steps=7)
+        stages((1, 2, 4), num_past=2, num_steps=6)
     assert len(stages((1, 2, 4), num_past=2, num_steps=4)) == 3
-    with pytest.raises(UserError, match="forecasts 3 steps ahead"):
-        stages((3,), num_past=1, num_steps=2)
+    for leads, num_steps, better in (((3,), 2, "3"), ((3,), 4, "3 or 6"), ((1, 2, 4), 3, "2 or 4")):
+        with pytest.raises(
+            UserError, match=f"no draw ends at step {num_steps}. Ask for {better} st"
+        ):
+            stages(leads, num_past=1, num_steps=num_steps)
+
+
+def test_forecasts_go_as_far_as_one_state_or_ten_draws_unless_told(store) -> None:
+    def last(*args: object) -> int:
+        return stages(*args)[-1].steps[-1]
+
+    assert last((1, 2, 4), 1, None) == 4
+    assert last((1,), 2, None) == 10
+    assert last((3,), 1, None) == 30
+    assert last((3,), 2, None) == 3  # the next draw would know what none gives
+    assert last((1,), 2, None, 3) == 30
+    with pytest.raises(UserError, match="goes no steps on"):
+        stages((1,), 0, 3)
 
 
 @pytest.mark.parametrize("num_steps", [3, 5])
@@ -261,6 +277,38 @@ def test_an_init_that_cannot_be_is_refused_before_anything_is_written(
     with pytest.raises(UserError, match=words):
         run(dataset(tmp_path / "broken.zarr", **keys), tmp_path / "out.zarr", request=request_)
     assert not (tmp_path / "out.zarr").exists()
+
+
+def test_a_store_says_whether_all_of_it_is_there(store, tmp_path) -> None:
+    data, file = dataset(store), tmp_path / "out.zarr"
+    run(data, file)
+    assert "unfinished" in xr.open_zarr(file, chunks=None).attrs["status"]
+    data.end_forecasts(REQUEST, file)
+    assert xr.open_zarr(file, chunks=None).attrs["status"] == "finished"
+
+
+def test_a_region_across_longitude_0_has_rising_longitudes(store, tmp_path) -> None:
+    data = dataset(store, region=(-80.0, 80.0, 270.0, 90.0))
+    run(data, tmp_path / "out.zarr")
+    found = xr.open_zarr(tmp_path / "out.zarr", chunks=None)
+    assert found.longitude.values.tolist() == [-90, -45, 0, 45, 90]
+
+
+def test_members_start_from_the_members_of_the_data_in_turn(store, tmp_path) -> None:
+    both = xr.open_zarr(store, chunks=None, consolidated=False).load().drop_encoding()
+    both = xr.concat([both, both + 100], dim="number").assign_coords(number=[0, 1])
+    both.to_zarr(tmp_path / "members.zarr")
+    data = dataset(tmp_path / "members.zarr", variables=("wind",), past=1)
+    request = Request(("2000-01-03",), 1, 5)
+    data.begin_forecasts(request, tmp_path / "out.zarr", {})
+    for rollout in data.forecasts(request, tmp_path / "out.zarr", 3):
+        rollout.run(lambda question: torch.zeros(len(question.index), 2, 6, 8))
+    found = (
+        xr.open_zarr(tmp_path / "out.zarr", chunks=None)
+        .wind[0, :, 0]
+        .mean(("latitude", "longitude"))
+    )
+    assert np.allclose(found.round(-2)[:, 0], [0, 100, 0, 100, 0])
 
 
 def test_other_forecasts_are_never_written_over(store, tmp_path) -> None:

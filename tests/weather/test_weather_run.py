@@ -21,6 +21,7 @@ import rawdiff
 from rawdiff import cli
 from rawdiff.assemble import open_data
 from rawdiff.conditions import draw_conditions
+from rawdiff.files import locked
 from rawdiff.sampling import Sampler
 
 DIMS = ("time", "latitude", "longitude")
@@ -125,6 +126,7 @@ def test_a_sample_written_and_read_again_has_the_same_bits_and_names(run) -> Non
     assert found.temperature.dims == ("sample", "level", *DIMS[1:])
     assert found.temperature.attrs == {"units": "K", "standard_name": "air_temperature"}
     assert found.ice.attrs["long_name"] == "sea ice"
+    assert found.attrs["status"] == "finished"
     assert found.level.values.tolist() == [500, 850]
     assert found.latitude.values.tolist() == [67.5, 22.5, -22.5, -67.5]
     assert (run / "samples" / "picture.png").is_file()
@@ -199,6 +201,41 @@ def test_other_units_are_not_taken_for_the_same(run, store, tmp_path, capsys) ->
         capsys, "sample", run, "--init", "2002-03-01", f"data.path={tmp_path / 'celsius.zarr'}"
     )
     assert "units: ['K', 'K', '1'] there, ['degC', 'degC', '1'] now" in text
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("data.step=2 days", "'step': '1 day'"),
+        ("data.target=tendency", "'target': 'state'"),
+        ("data.lead=[1,3]", "'lead': '1, 2'"),
+    ],
+)
+def test_data_of_another_meaning_are_refused(run, capsys, override, words) -> None:
+    text = complaint(capsys, "sample", run, "--init", "2002-03-01", override)
+    assert "was trained on other data" in text
+    assert words in text
+
+
+def test_held_out_times_are_none_of_the_training(run, store, capsys) -> None:
+    recipe = store.parent / "recipe.yaml"
+    text = complaint(capsys, "check", recipe, "holdout.data.time=[2001-12-01,2002]")
+    assert "31 held-out times, from 2001-12-01T00:00 to 2001-12-31T00:00, are among those" in text
+    usual = "data.climatology.time=[2000,2002]"
+    assert "would know of what came" in complaint(capsys, "check", recipe, usual)
+
+
+def test_settings_that_the_data_cannot_meet_are_no_missing_data(run, store, capsys) -> None:
+    text = complaint(capsys, "check", store.parent / "recipe.yaml", "data.lead=2000")
+    assert "There is no window" in text
+    assert "Without its data" not in text
+
+
+def test_two_forecasts_into_one_file_do_not_meet(run, tmp_path, capsys) -> None:
+    command = ["sample", str(run), "--init", "2002-03-01", "--out", str(tmp_path / "out.zarr")]
+    assert cli.main(command) == 0
+    with locked(tmp_path / "out.zarr"):
+        assert "another process" in complaint(capsys, *command)
 
 
 def test_flags_of_a_forecast_need_an_init(run, capsys) -> None:
