@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import json
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
-from pydantic import Field, NonNegativeFloat, PositiveInt, PrivateAttr, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    NonNegativeFloat,
+    PositiveInt,
+    PrivateAttr,
+    model_validator,
+)
 
 from rawdiff.data.dataset import DataInfo, Dataset, Finding, Sample
 from rawdiff.data.packed import packed_folder
@@ -39,6 +47,16 @@ STORED_BY = ("path", "variables", "levels", "static", "step", "region", "member"
 """The settings that say which fields are read; others only frame them."""
 
 
+def _date_text(value: Any) -> Any:
+    """YAML reads 1979 as a number and 1979-01-01 as a date."""
+    if isinstance(value, datetime.date):  # or a time of day with it
+        return value.isoformat()
+    return str(value) if isinstance(value, int) else value
+
+
+Date = Annotated[str, BeforeValidator(_date_text)]
+
+
 class Windows(NamedTuple):
     """Of each sample without its member: `lead` [n] in steps, and indices into the plan's times.
 
@@ -56,7 +74,7 @@ class ClimatologySettings(Settings):
     `time` is [first, last] of the training data, and stays so for held-out data.
     """
 
-    time: tuple[str, str]
+    time: tuple[Date, Date]
 
 
 class WeatherDataset(Series):
@@ -87,7 +105,7 @@ class WeatherDataset(Series):
     path: str | tuple[str, ...]
     variables: tuple[str, ...] = Field(min_length=1)
     levels: tuple[float, ...] | None = Field(default=None, min_length=1)
-    time: tuple[str, str] | None = None
+    time: tuple[Date, Date] | None = None
     step: str | None = None
     region: tuple[float, float, float, float] | None = None
     member: int | None = None

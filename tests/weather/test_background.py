@@ -124,7 +124,7 @@ def test_a_region_across_longitude_0_takes_its_place_in_the_background(store, co
 
 def test_refining_has_one_draw_at_each_time(store, coarse, tmp_path) -> None:
     data = dataset(store, coarse, target="residual")
-    request = Request(("2000-01-03", "2000-01-04"), num_steps=10, num_members=3)
+    request = Request(("2000-01-03", "2000-01-04"), num_steps=None, num_members=3)
     data.begin_forecasts(request, tmp_path / "fine.zarr", {})
     asked: list[Question] = []
 

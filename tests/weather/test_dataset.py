@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+import yaml
 from pydantic import ValidationError
 from rawdiff_weather.dataset import WeatherDataset
 
@@ -145,6 +146,13 @@ def test_levels_and_times_can_be_axes(store) -> None:
     assert np.allclose(ratio, 850 / 500)
     with pytest.raises(UserError, match="`sst` has no levels"):
         WeatherDataset(path=str(store), variables=("wind", "sst"), level_axis=True)[0]
+
+
+def test_dates_may_be_written_as_yaml_reads_them(store) -> None:
+    given = yaml.safe_load("time: [2001, 2001-06-15]")
+    data = WeatherDataset(path=str(store), variables=("sst",), **given)
+    assert data.time == ("2001", "2001-06-15")
+    assert len(data) == 6
 
 
 def test_batches_and_copies_in_other_processes_give_the_same(store) -> None:

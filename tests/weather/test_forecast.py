@@ -289,7 +289,7 @@ def test_a_store_says_whether_all_of_it_is_there(store, tmp_path) -> None:
 
 def test_a_region_across_longitude_0_has_rising_longitudes(store, tmp_path) -> None:
     data = dataset(store, region=(-80.0, 80.0, 270.0, 90.0))
-    run(data, tmp_path / "out.zarr")
+    data.begin_forecasts(REQUEST, tmp_path / "out.zarr", {})
     found = xr.open_zarr(tmp_path / "out.zarr", chunks=None)
     assert found.longitude.values.tolist() == [-90, -45, 0, 45, 90]
 
