@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from rawdiff.conditions import spread
 from rawdiff.evaluate.report import GENERATED
@@ -82,9 +83,9 @@ def write_page(
         figure.savefig(content, dpi=90, bbox_inches="tight")
         (folder / f"{number}.png").write_bytes(content.getvalue())
         data = base64.b64encode(content.getvalue()).decode()
-        parts.append(
-            f"<h2>{html.escape(title)}</h2>\n<img alt='' src='data:image/png;base64,{data}'>"
-        )
+        name = html.escape(title)
+        image = f"<img alt='{name}' src='data:image/png;base64,{data}'>"
+        parts.append(f"<h2>{name}</h2>\n{image}")
     parts.insert(0, _table(tables, channels, lead_names))
     style = (
         "body{font:15px system-ui;margin:2em auto;max-width:75em;color:#222}img{max-width:100%}"
@@ -119,13 +120,18 @@ def _score_curves(tables: Tables, channels: list[str], lead_names: dict[int, str
             for number, name in enumerate(tables):
                 points = _curve(tables, name, score, channel)
                 lw = 2.5 if name == GENERATED else 1
-                axis.plot(*points, marker="o", ms=3, label=name, lw=lw, color=COLOURS[number % 8])
+                style = "--" if name == "climatology" else "-"  # its years have the same mean
+                axis.plot(
+                    *points, style, marker="o", ms=3, label=name, lw=lw, color=COLOURS[number % 8],
+                    zorder=3 if name in (GENERATED, "climatology") else 2,
+                )  # fmt: skip
             axis.set_ylim(*_range(tables, score, channel))
             if score == "spread_skill":
                 axis.axhline(1, color="grey", lw=0.8)
             axis.set_title(f"{title}, {channel}", fontsize=9)
             _name_leads(axis, lead_names)
     handles, labels = axes[0][0].get_legend_handles_labels()
+    labels = [f"{name} (may lie above)" if name == "persistence" else name for name in labels]
     figure.legend(handles, labels, loc="upper center", ncols=6, bbox_to_anchor=(0.5, 0), fontsize=9)
     return figure
 
@@ -164,6 +170,7 @@ def _rank_bars(tables: Tables, channels: list[str], lead_names: dict[int, str]) 
             axis.axhline(1 / len(heights), color="black", lw=0.8)
             axis.set_title(f"{channel}, {lead_names[lead]}", fontsize=9)
             axis.set_xlabel("members below the truth", fontsize=7)
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
 
 
@@ -183,6 +190,7 @@ def _spectra(
                 axis.loglog(waves, found[lead][name][1:], style, lw=1.2, label=name)
             axis.set_title(f"{channel}, {lead_names[lead]}", fontsize=9)
             axis.set_xlabel(waves_name, fontsize=7)
+            axis.set_ylabel("power, squared unit", fontsize=7)
     axes[0][0].legend(fontsize=7)
     return figure
 
@@ -204,7 +212,7 @@ def _maps(example: Example) -> Figure:
             ("truth", maps.truth[0], plain),
             ("mean of members", maps.mean[0], plain),
             ("mean - truth", error, {"cmap": "RdBu_r", "vmin": -most, "vmax": most}),
-            ("spread", maps.spread[0], {"cmap": "magma", "vmin": 0, "vmax": most}),
+            ("spread", maps.spread[0], {"cmap": "magma", "vmin": 0}),
             *((f"member {i}", member[0], plain) for i, member in enumerate(maps.members)),
         ]
         for axis in row:

@@ -192,13 +192,16 @@ def table(report: Report) -> Table:
     if not even:
         result.add_column("n, n held-out, n reference", justify="right")
     result.add_column("meaning")
+    explained: set[str] = set()
     for name, row in report.scores.items():
         evaluator = name.partition("/")[0]
         numbers = [f"{row[column]:.4g}" if column in row else "–" for column in columns]
         if not even:
             own = report.references.get(evaluator, "")
             numbers.append(_numbers(report.counts.get(evaluator, {}), own))
-        result.add_row(name, *numbers, report.meanings.get(name, ""))
+        meaning = "" if evaluator in explained else report.meanings.get(evaluator, "")
+        explained.add(evaluator)
+        result.add_row(name, *numbers, meaning)
     return result
 
 
