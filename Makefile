@@ -1,10 +1,11 @@
 # make demo     train, sample and score on handwritten digits, in minutes
+# make demo-weather  generate weather, train on it, forecast and score, in minutes
 # make figure2  the paper's toy: three predictions in 2 to 512 dimensions, in minutes
 # make test     format, lint, types, import contracts, tests
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo figure2 test clean
+.PHONY: demo demo-weather figure2 test clean
 
 .venv: constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -22,6 +23,17 @@ demo: .venv
 	@echo "picture: runs/demo/samples/picture.png"
 	@echo "scores:  runs/demo/scores.json"
 	@echo "log:     runs/demo/metrics.jsonl  (tensorboard --logdir runs/demo/tensorboard)"
+
+data/flow.zarr: | .venv
+	$(BIN)/python -m rawdiff_weather.generated $@ --days 1460
+
+demo-weather: .venv data/flow.zarr
+	$(BIN)/rawdiff train recipes/weather_demo.yaml
+	$(BIN)/rawdiff sample runs/weather_demo --init 2004-10-01T00 --steps 20 --members 8
+	$(BIN)/rawdiff eval runs/weather_demo
+	@echo
+	@echo "page:      runs/weather_demo/scores/forecast/index.html"
+	@echo "forecast:  runs/weather_demo/forecast.zarr"
 
 figure2: .venv
 	$(BIN)/rawdiff study recipes/figure2.yaml --grid flow.prediction=x,eps,v \

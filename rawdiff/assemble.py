@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from rawdiff.conditions import spread
 from rawdiff.data.dataset import DataInfo, Dataset, Sample
 from rawdiff.data.loading import Subset
 from rawdiff.data.order import split
@@ -45,6 +46,8 @@ def packed_or_raw(dataset: Dataset) -> Dataset:
 
     UserError if the source is there and has another number of samples than when it was packed.
     """
+    if (own := dataset.packed(PACKED_FOLDER)) is not None:
+        return own
     packed = find_packed(dataset, PACKED_FOLDER)
     if packed is None:
         return dataset
@@ -75,6 +78,8 @@ def open_data(recipe: Recipe) -> Data:
         except UserError as error:
             raise UserError(f"Held-out data (`holdout.data`): {error}") from error
         _require_same_kind(dataset.info, held_out.info)
+        if type(held_out) is type(dataset):
+            dataset.require_unseen(held_out)
         whole = Subset(dataset, range(len(dataset)))
         return Data(whole, Subset(held_out, range(num_held_out)))
     if len(dataset) < 2:
@@ -88,7 +93,8 @@ def _require_same_kind(train: DataInfo, held_out: DataInfo) -> None:
     """UserError unless samples mean the same in both; the held-out may lack the last classes."""
     classes = train.class_names[: len(held_out.class_names)]
     expected = dataclasses.replace(train, class_names=classes)
-    for name in ("shape", "channels", "class_names", "scalar_names", "num_context_channels"):
+    kinds = ("shape", "channels", "class_names", "scalar_names", "num_context_channels", "meaning")
+    for name in kinds:
         if (found := getattr(held_out, name)) != (there := getattr(expected, name)):
             raise UserError(
                 f"Held-out data differ from training data in {name}: {found} instead of {there}. "
@@ -121,6 +127,9 @@ def take_statistics(recipe: Recipe, train: Subset) -> Statistics:
         if known_kinds and sample.x.dtype.kind in "iu":
             return fixed(mean, std, info.shape)
     size = max(1, min(256, BYTES_AT_ONCE // max(sample_bytes(sample), 1)))
+    if settings.num_samples is not None:
+        chosen = spread(settings.num_samples, len(train))
+        train = Subset(train.dataset, [train.indices[i] for i in chosen])
     measured = measure(train.batches(size, recipe.train.num_workers))
     if settings.mode == "statistics":
         return measured
@@ -186,7 +195,7 @@ def require_same_data(before: str, now: str, run: Path) -> None:
     changes = [
         f"{key}: {old.get(key)!s:.100} there, {new.get(key)!s:.100} now"
         for key in new
-        if old.get(key) != new[key]
+        if key in old and old[key] != new[key]
     ]
     if changes:
         lines = "\n".join(f"  - {change}" for change in changes)

@@ -5,10 +5,12 @@ Here and now, or on GPUs that are not there (`rawdiff.scale`).
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,7 +20,7 @@ from rawdiff.conditions import spread
 from rawdiff.data.dataset import DataInfo, Sample, collate
 from rawdiff.data.patcher import Patcher
 from rawdiff.data.statistics import Statistics, fixed, measure
-from rawdiff.errors import UserError
+from rawdiff.errors import UserError, WrongDataError
 from rawdiff.model.network import Network
 from rawdiff.parallel.batch import largest_micro_batch, nearest_batch_sizes, share_batch
 from rawdiff.parallel.footprint import measure_footprint
@@ -29,6 +31,8 @@ from rawdiff.train.cost import Cost, measure_cost, peak_flops
 from rawdiff.train.memory import Activations, measure_activations, memory_parts
 
 NUM_SAMPLES_READ = 16
+WORTH_A_CURE = 0.05  # share of time that is waited for data
+MAX_WORKERS = 16  # that are advised for one process
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,8 @@ def check(recipe: Recipe, machines: Machines | None = None) -> list[Row]:
     Raises UserError for what would stop the run. Data that is not there is no error, so that a
     recipe can be looked at anywhere, unless the recipe alone does not say what samples look like.
     """
-    rows, info, statistics = _look_at_data(recipe)
+    found = _look_at_data(recipe)
+    rows, info, statistics = list(found.rows), found.info, found.statistics
     grid = patch_grid(recipe, info)
     patcher = make_patcher(recipe, info, statistics, torch.device("cpu"))
     network = make_network(recipe, info, patcher)
@@ -60,20 +65,43 @@ def check(recipe: Recipe, machines: Machines | None = None) -> list[Row]:
         Row("steps", _steps(recipe)),
     ]
     if machines is None:
-        return [*rows, Row("memory", _memory(recipe, network)), Row("time", _time(recipe, cost))]
-    return [*rows, *_on_machines(recipe, info, patcher, machines)]
+        speed = _speed(choose_device(recipe.train.device))
+        seconds = recipe.train.batch_size * cost.train_flops / speed.flops
+        rows += [Row("memory", _memory(recipe, network)), Row("time", _time(recipe, cost, speed))]
+        return [*rows, *_loading(recipe, found, recipe.train.batch_size, seconds)]
+    return [*rows, *_on_machines(recipe, found, patcher, machines)]
 
 
-def _look_at_data(recipe: Recipe) -> tuple[list[Row], DataInfo, Statistics]:
+@dataclass(frozen=True)
+class _Found:
+    """What the data are; `seconds` is the time in which one sample is read, None without data.
+
+    `is_packed` says whether it was read from a packed copy.
+    """
+
+    rows: Sequence[Row]
+    info: DataInfo
+    statistics: Statistics
+    seconds: float | None = None
+    is_packed: bool = False
+
+
+def _look_at_data(recipe: Recipe) -> _Found:
     try:
         len(packed_or_raw(recipe.data))
+    except WrongDataError:
+        raise
     except UserError as error:
         info = _info_without_data(recipe)
         text = f"not there, so only the recipe was checked: {error}"
-        return [Row("data", text)], info, fixed(0.0, 1.0, info.shape)
+        known = info.num_context_channels
+        return _Found(
+            [Row("data", text)], info, fixed(0, 1, info.shape, num_context_channels=known)
+        )
     data = open_data(recipe)
     info = data.train.info
     positions = spread(NUM_SAMPLES_READ, len(data.train))
+    data.train.get_batch(positions[:1])  # files are opened
     start = time.perf_counter()
     samples = data.train.get_batch(positions)
     seconds = (time.perf_counter() - start) / len(samples)
@@ -84,8 +112,10 @@ def _look_at_data(recipe: Recipe) -> tuple[list[Row], DataInfo, Statistics]:
         Row("data", f"{len(data.train)} samples{held_out}{classes}, {1 / seconds:,.0f} a second"),
         Row("sample", f"{' x '.join(map(str, info.shape))} {samples[0].x.dtype}"),
         Row("values", _values(info, measured, samples)),
+        *(Row(name, text) for name, text in data.train.dataset.findings()),
     ]
-    return rows, info, measured
+    is_packed = data.train.dataset is not recipe.data
+    return _Found(rows, info, measured, seconds, is_packed)
 
 
 def _info_without_data(recipe: Recipe) -> DataInfo:
@@ -95,7 +125,8 @@ def _info_without_data(recipe: Recipe) -> DataInfo:
     except UserError as error:
         raise UserError(
             f"{error} Without its data a recipe can be checked if it says itself what samples look "
-            "like: classes by `data.num_classes`, shapes as docs/scale.md shows."
+            "like: classes by `data.num_classes`, fields by `data.shape`, other shapes as "
+            "docs/scale.md shows."
         ) from error
 
 
@@ -136,8 +167,9 @@ def _memory(recipe: Recipe, network: Network) -> str:
 
 
 def _on_machines(
-    recipe: Recipe, info: DataInfo, patcher: Patcher, machines: Machines
+    recipe: Recipe, found: _Found, patcher: Patcher, machines: Machines
 ) -> Iterator[Row]:
+    info = found.info
     if recipe.train.batch_size % machines.world_size:
         row, recipe = _with_equal_shares(recipe, machines.world_size)
         yield row
@@ -152,6 +184,7 @@ def _on_machines(
             yield Row("  would fit" if cures else "  cure", text)
     yield from _exchange(plan)
     yield from _pace(plan)
+    yield from _loading(recipe, found, plan.shares.of_process, plan.seconds.step)
 
 
 def _with_equal_shares(recipe: Recipe, num_gpus: int) -> tuple[Row, Recipe]:
@@ -257,16 +290,50 @@ def _steps(recipe: Recipe) -> str:
     return f"{train.num_steps:,} of {train.batch_size} samples, {samples:,} samples in all"
 
 
-def _time(recipe: Recipe, cost: Cost) -> str:
-    device = choose_device(recipe.train.device)
-    flops = recipe.train.num_steps * recipe.train.batch_size * cost.train_flops
-    peak = peak_flops(device)
-    if peak:
+def share_of_waiting(reading: float, computing: float, num_workers: int) -> float:
+    """Share of its time that a process waits for data: seconds to read and to compute a batch.
+
+    Workers read ahead, each another batch; without them the process itself reads.
+    """
+    waiting = max(0.0, reading / num_workers - computing) if num_workers else reading
+    return waiting / (waiting + computing)
+
+
+def _loading(recipe: Recipe, found: _Found, num_samples: int, step: float) -> Iterator[Row]:
+    """How long each process waits for `num_samples` in each step of so many seconds."""
+    if found.seconds is None:
+        return
+    workers, reading = recipe.train.num_workers, num_samples * found.seconds
+    share = share_of_waiting(reading, step, workers)
+    by = f"{workers} worker{'s' if workers > 1 else ''}" if workers else "the training process"
+    text = (
+        f"waits {share:.0%} of the time: {num_samples} samples take {_duration(reading)} to read, "
+        f"by {by}, and {_duration(step)} to compute"
+    )
+    enough = math.ceil(reading / step)
+    cures = [f"train.num_workers={enough}"] if workers < enough <= MAX_WORKERS else []
+    cures += [] if found.is_packed else ["`rawdiff prepare`"]
+    if share >= WORTH_A_CURE and cures:
+        text += f"; {' or '.join(cures)} would help"
+    yield Row("loading", text)
+
+
+class _Speed(NamedTuple):
+    flops: float
+    what: str
+
+
+def _speed(device: torch.device) -> _Speed:
+    if peak := peak_flops(device):
         what = f"one {torch.cuda.get_device_name(device)} at {EXPECTED_MFU:.0%} of its peak"
-        speed = peak * EXPECTED_MFU
-    else:
-        what, speed = f"this {device.type} at the speed of a matrix product", _matmul_flops(device)
-    return f"{flops:.3g} operations: about {timedelta(seconds=round(flops / speed))} on {what}"
+        return _Speed(peak * EXPECTED_MFU, what)
+    return _Speed(_matmul_flops(device), f"this {device.type} at the speed of a matrix product")
+
+
+def _time(recipe: Recipe, cost: Cost, speed: _Speed) -> str:
+    flops = recipe.train.num_steps * recipe.train.batch_size * cost.train_flops
+    duration = timedelta(seconds=round(flops / speed.flops))
+    return f"{flops:.3g} operations: about {duration} on {speed.what}"
 
 
 def _matmul_flops(device: torch.device, size: int = 1024) -> float:

@@ -61,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
         step(added)
         if name == "sample":
             added.add_argument("--out", type=Path, help="folder (default: samples in the run)")
+            _add_forecasts(added)
         else:
             added.add_argument(
                 "--metric",
@@ -127,6 +128,19 @@ def _parser() -> argparse.ArgumentParser:
     command("list", commands.do_list, "List plug-ins and recipes, and where each comes from.")
     command("schema", commands.do_schema, "Print the JSON schema of recipes, for editors.")
     return parser
+
+
+def _add_forecasts(added: argparse.ArgumentParser) -> None:
+    """Of a model that was trained on a series in time."""
+    added.add_argument(
+        "--init",
+        action="append",
+        default=[],
+        metavar="TIME[,TIME]",
+        help="forecast from the known state of that time, or of FIRST/LAST/STEP",
+    )
+    added.add_argument("--steps", type=int, metavar="N", help="how far, in steps of the data")
+    added.add_argument("--members", type=int, metavar="N", help="of the ensemble (default 10)")
 
 
 def _add_machines(added: argparse.ArgumentParser) -> None:

@@ -19,21 +19,24 @@ from rich.progress import Progress
 from rich.table import Table
 
 from rawdiff import exchange, plugins, recipe_file, results, run
-from rawdiff.assemble import PACKED_FOLDER
+from rawdiff.assemble import PACKED_FOLDER, packed_or_raw
 from rawdiff.check import check
-from rawdiff.data.packed import pack, packed_folder
+from rawdiff.data.packed import PackedDataset, pack, packed_folder
 from rawdiff.errors import UserError
 from rawdiff.evaluate import report as score_report
 from rawdiff.explain import explain
+from rawdiff.forecast import forecast_run
 from rawdiff.parallel.processes import speaks_for_all
 from rawdiff.saved.verify import verify
 from rawdiff.scale import Machines
+from rawdiff.series import Request
 from rawdiff.study.start import plan_study, run_study
 from rawdiff.train.replay import Compared, Replay, replay
 from rawdiff.train.start import train
 from rawdiff.tune.search import parse_grid, tune
 from rawdiff.tune.table import outcome_table
 
+DEFAULT_MEMBERS = 10  # of a forecast
 console = Console(
     highlight=False,
     soft_wrap=True,
@@ -51,10 +54,26 @@ def do_train(args: argparse.Namespace) -> None:
 
 
 def do_sample(args: argparse.Namespace) -> None:
-    with _bar("sample") as bar:
-        results.sample_run(
-            args.run, args.overrides, out=args.out, step=args.step, say=_say, progress=bar
-        )
+    which = {"out": args.out, "step": args.step, "say": _say}
+    request = _request(args)
+    with _bar("sample" if request is None else "draw") as bar:
+        if request is None:
+            results.sample_run(args.run, args.overrides, **which, progress=bar)
+        else:
+            forecast_run(args.run, request, args.overrides, **which, progress=bar)
+
+
+def _request(args: argparse.Namespace) -> Request | None:
+    """The forecasts that are asked for; UserError where it is not said from which init."""
+    numbers = {"--steps": args.steps, "--members": args.members}
+    if not args.init:
+        if given := [flag for flag, number in numbers.items() if number is not None]:
+            raise UserError(f"{' and '.join(given)} of which forecast? Give --init, too.")
+        return None
+    if any(number is not None and number < 1 for number in numbers.values()):
+        raise UserError("--steps and --members are 1 or more.")
+    inits = tuple(text.strip() for part in args.init for text in part.split(","))
+    return Request(inits, args.steps, args.members or DEFAULT_MEMBERS)
 
 
 def do_eval(args: argparse.Namespace) -> None:
@@ -186,11 +205,14 @@ def do_prepare(args: argparse.Namespace) -> None:
     recipe = recipe_file.load_recipe(args.recipe, args.overrides)
     for dataset in (recipe.data, recipe.holdout_data):
         if dataset is not None:
-            target = packed_folder(dataset, PACKED_FOLDER)
             with _bar("pack") as bar:
-                num_workers = recipe.train.num_workers or os.cpu_count() or 1
-                packed = pack(dataset, target, num_workers=num_workers, progress=bar)
-            damaged = len(packed.index.damaged)
+                target = dataset.pack(PACKED_FOLDER, bar)
+                if target is None:
+                    target = packed_folder(dataset, PACKED_FOLDER)
+                    num_workers = recipe.train.num_workers or os.cpu_count() or 1
+                    pack(dataset, target, num_workers=num_workers, progress=bar)
+            packed = packed_or_raw(dataset)
+            damaged = len(packed.index.damaged) if isinstance(packed, PackedDataset) else 0
             left_out = f" ({damaged} damaged ones left out)" if damaged else ""
             _say(f"{target} holds {len(packed):,} samples{left_out}.")
             _say("`rawdiff train` with this recipe, given here, reads them from now on.")

@@ -19,6 +19,7 @@ from rawdiff.data.writer import Writer
 from rawdiff.errors import UserError
 from rawdiff.evaluate import report as score_report
 from rawdiff.evaluate.choose import choose_evaluators
+from rawdiff.evaluate.evaluator import Scorer
 from rawdiff.files import write_text
 from rawdiff.run import Progress, Say, TrainedModel, load_with
 from rawdiff.sampling import draw_all
@@ -117,7 +118,7 @@ def evaluate_run(
     as many as they say, for labels in turn. What was killed goes on when it is called again.
     """
     folder, model = load_with(path, overrides, step, say)
-    choose_evaluators(model.recipe, metrics)  # before a file is named after a mistake
+    _evaluators(model, metrics)  # before a file is named after a mistake
     target = scores_path(folder.path, metrics) if out is None else out
     return score_model(folder, model, target, metrics=metrics, say=say, progress=progress)
 
@@ -132,10 +133,14 @@ def score_model(
     progress: Progress | None = None,
 ) -> score_report.Report:
     """As `evaluate_run`, for a model of the run that is loaded; writes the JSON file `target`."""
-    evaluators = choose_evaluators(model.recipe, metrics)
+    evaluators = _evaluators(model, metrics)
     return Scoring(folder, model, say, progress).evaluate(
         evaluators, lambda scores: score_report.write(scores, target, _how_scored(model))
     )
+
+
+def _evaluators(model: TrainedModel, metrics: Sequence[str] | None) -> dict[str, Scorer]:
+    return choose_evaluators(model.recipe, metrics, model.sampler.info)
 
 
 def scores_path(run: str | Path, metrics: Sequence[str] | None = None) -> Path:

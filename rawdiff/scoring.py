@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import inspect
-import json
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rawdiff.adapter import Adapter
 from rawdiff.assemble import Data, describe_data, open_data, require_same_data
@@ -22,7 +18,14 @@ from rawdiff.data.dataset import Batch, DataInfo
 from rawdiff.data.loading import Subset
 from rawdiff.data.statistics import Statistics, measure
 from rawdiff.errors import UserError
-from rawdiff.evaluate.evaluator import Basis, Evaluator, FeatureEvaluator, OwnReference, Scorer
+from rawdiff.evaluate.evaluator import (
+    Basis,
+    Evaluator,
+    FeatureEvaluator,
+    OwnReference,
+    Scorer,
+    SeriesEvaluator,
+)
 from rawdiff.evaluate.report import (
     GENERATED,
     ORACLE,
@@ -36,12 +39,11 @@ from rawdiff.evaluate.report import (
 )
 from rawdiff.evaluate.resample import at_size, resample
 from rawdiff.evaluate.store import Make, Store, digest
+from rawdiff.forecast import draw_with, open_series
 from rawdiff.recipe import Recipe
 from rawdiff.run import Progress, Say, TrainedModel
 from rawdiff.saved.folder import RunFolder
-from rawdiff.version import __version__
-
-NUM_COMPARED = 16  # real samples whose values tell whether files were exchanged
+from rawdiff.score_facts import Facts, code_digest
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,11 @@ class Scoring:
             generated = torch.where(held_out.x.isnan(), torch.nan, twins.read()["x"])
             reports += [self._score_in_memory(generated, held_out.x, in_memory)]
         reports += [self._score_features(name, e) for name, e in by_features.items()]
+        reports += [
+            self._score_series(name, evaluator)
+            for name, evaluator in able.items()
+            if isinstance(evaluator, SeriesEvaluator)
+        ]
         report = join(reports)
         for name in able.keys() - {score.partition("/")[0] for score in report.scores}:
             self.say(f"`{name}` found nothing to score in these samples.")
@@ -85,13 +92,21 @@ class Scoring:
 
     def _able(self, evaluators: Mapping[str, Scorer]) -> dict[str, Scorer]:
         """Those that have a score of such samples, as far as one can tell before they are there."""
-        found = {name: evaluator.obstacle(self._basis) for name, evaluator in evaluators.items()}
+        found = {name: self._obstacle(evaluator) for name, evaluator in evaluators.items()}
         lines = [f"`{name}` has no score: {why}" for name, why in found.items() if why]
         if lines and len(lines) == len(found):
             raise UserError("\n".join(lines))
         for line in lines:
             self.say(line)
         return {name: evaluators[name] for name, why in found.items() if not why}
+
+    def _obstacle(self, evaluator: Scorer) -> str | None:
+        if isinstance(evaluator, SeriesEvaluator) and self._recipe.holdout_data is None:
+            return (
+                "forecasts are compared with what came, in a time that training has not seen. Hold "
+                "one out: `holdout: {data: {time: [FIRST, LAST]}}`."
+            )
+        return evaluator.obstacle(self._basis)
 
     def _held_out(self) -> Batch:
         if self._data.holdout is None:
@@ -107,7 +122,7 @@ class Scoring:
         """Samples for the labels, scalars and context of held-out ones."""
         label = label_tensor(held_out.label, len(held_out), self.model.sampler.info.num_classes)
         conditions = Conditions(label, held_out.scalars, held_out.context)
-        facts = {"kept": "samples", "for": "held-out data", **self._drawn_facts}
+        facts = {"kept": "samples", "for": "held-out data", **self._facts.drawn}
         facts["digest of conditions"] = digest(conditions.tensors())
         store = self._store(facts, len(held_out), self._recipe.sample.batch_size)
 
@@ -151,6 +166,39 @@ class Scoring:
         scores = {c: evaluator.score(found, reference, basis) for c, found in columns.items()}
         return report_of(name, evaluator, scores, counts, own.name if own else "")
 
+    def _score_series(self, name: str, evaluator: SeriesEvaluator) -> Report:
+        assert self._data.holdout is not None
+        train, held_out = (
+            open_series(self.folder, self.model, part.dataset)
+            for part in (self._data.train, self._data.holdout)
+        )
+        facts = {
+            "kept": "forecasts",
+            **self._facts.drawn,
+            "held out": self._facts.data(self._data.holdout),
+            "train": self._facts.data(self._data.train),
+            "evaluator": {"name": name, **evaluator.model_dump(mode="json")},
+            "code of the evaluator": code_digest(type(evaluator)),
+        }
+
+        def kept(num: int, make: Callable[[int], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
+            store = self._store(facts, num, 1)
+
+            def one_by_one(missing: Sequence[range]) -> Iterator[dict[str, Tensor]]:
+                for part in missing:
+                    yield {key: values[None] for key, values in make(part.start).items()}
+
+            self._fill(store, one_by_one, f"forecasts for `{name}`")
+            return store.read()
+
+        folder = self.folder.path / "scores" / name
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        draw = draw_with(self.model)
+        columns, num_forecasts = evaluator.score(draw, held_out, train, kept, folder, self.say)
+        self.say(f"`{name}`: tables and pictures are in {folder}.")
+        return report_of(name, evaluator, columns, {GENERATED: num_forecasts})
+
     def _reference_data(self, own: OwnReference | None) -> Subset | None:
         """Real samples to take features of, if the reference is not all in tensors."""
         if own is None:
@@ -181,11 +229,11 @@ class Scoring:
                 f"{num:,} samples of {num_labels:,} classes in turn: the first "
                 f"{num % num_labels:,} classes get one more than the others."
             )
-        facts = {"kept": "features", "of": "generated samples", **self._drawn_facts}
+        facts = {"kept": "features", "of": "generated samples", **self._facts.drawn}
         if info.scalar_names or info.num_context_channels:
-            facts["conditions of"] = self._data_facts(self._data.real)
+            facts["conditions of"] = self._facts.data(self._data.real)
         store = self._store(
-            facts | self._evaluator_facts(name, evaluator), num, settings.batch_size
+            facts | self._facts.evaluator(name, evaluator), num, settings.batch_size
         )
 
         def make(missing: Sequence[range]) -> Iterator[dict[str, Tensor]]:
@@ -207,9 +255,9 @@ class Scoring:
     ) -> dict[str, Tensor]:
         """Features of `num` real samples, spread evenly over all there are."""
         indices = [data.indices[i] for i in spread(num or len(data), len(data))]
-        facts = {"kept": "features", "of": self._data_facts(Subset(data.dataset, indices))}
+        facts = {"kept": "features", "of": self._facts.data(Subset(data.dataset, indices))}
         store = self._store(
-            facts | self._evaluator_facts(name, evaluator), len(indices), evaluator.batch_size
+            facts | self._facts.evaluator(name, evaluator), len(indices), evaluator.batch_size
         )
 
         def make(missing: Sequence[range]) -> Iterator[dict[str, Tensor]]:
@@ -265,6 +313,10 @@ class Scoring:
         return data
 
     @cached_property
+    def _facts(self) -> Facts:
+        return Facts(self.folder, self.model, self._info)
+
+    @cached_property
     def _statistics(self) -> Statistics:
         return self.folder.statistics()
 
@@ -281,59 +333,3 @@ class Scoring:
     @property
     def _adapter(self) -> Adapter | None:
         return self._recipe.adapter if self._info is self.model.sampler.info else None
-
-    @cached_property
-    def _drawn_facts(self) -> dict[str, Any]:
-        """All that drawn samples depend on, beside their conditions."""
-        sampler, recipe = self.model.sampler, self._recipe.plain()
-        network = cast(nn.Module, sampler.network)
-        return {
-            "weights": self.model.origin["weights"],
-            "step": self.model.origin["step"],
-            "digest of weights": digest(dict(network.named_parameters())),
-            "sample": self._recipe.sample.model_dump(
-                mode="json", exclude={"weights", "num_samples", "writer"}
-            ),
-            **{key: recipe[key] for key in ("model", "adapter", "standardization", "flow")},
-            "precision": sampler.precision,
-            "device": sampler.device.type,
-            **self._basis_facts,
-        }
-
-    def _data_facts(self, data: Subset) -> dict[str, Any]:
-        """Settings of real samples, which of them, and what a few hold: files may be exchanged."""
-        few = [sample.x for sample in data.get_batch(spread(NUM_COMPARED, len(data)))]
-        return {
-            "kind": type(data.dataset).__name__,
-            "settings": data.dataset.model_dump(mode="json"),
-            "digest of indices": hashlib.sha256(str(list(data.indices)).encode()).hexdigest(),
-            "digest of a few samples": digest(
-                {f"{i}": torch.from_numpy(np.ascontiguousarray(x)) for i, x in enumerate(few)}
-            ),
-        }
-
-    def _evaluator_facts(self, name: str, evaluator: FeatureEvaluator) -> dict[str, Any]:
-        """All that features depend on, beside the samples."""
-        return {
-            "evaluator": {"name": name, **evaluator.origin()},
-            "code of the evaluator": _code_digest(type(evaluator)),
-            "size": self._info.shape,
-            **self._basis_facts,
-        }
-
-    @cached_property
-    def _basis_facts(self) -> dict[str, Any]:
-        statistics = self.folder.statistics_file.read_bytes()
-        return {
-            "digest of statistics": hashlib.sha256(statistics).hexdigest(),
-            "info": json.loads(self.folder.data_description()),
-            "version": __version__,
-        }
-
-
-def _code_digest(kind: type) -> str | None:
-    """Of the file that a class comes from; None if there is none, as in an interactive session."""
-    try:
-        return hashlib.sha256(Path(inspect.getfile(kind)).read_bytes()).hexdigest()
-    except (OSError, TypeError):
-        return None

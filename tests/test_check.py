@@ -10,6 +10,7 @@ import torch
 from runs import rawdiff, write_arrays
 
 from rawdiff.assemble import make_network, make_patcher
+from rawdiff.check import share_of_waiting
 from rawdiff.cli import main
 from rawdiff.data.statistics import fixed
 from rawdiff.recipe_file import built_in_recipes, load_recipe
@@ -88,6 +89,8 @@ def test_every_other_recipe_is_planned_for_1_8_and_1024_gpus(name, tmp_path, cap
         recipe += [f"data.path={tmp_path / 'data.npz'}", "data.key=x"]
     elif name in ("images", "nine_cells", "nine_cells_64"):
         recipe += ["data.num_classes=3"]
+    elif name.startswith("era5"):
+        recipe += ["data.path=not_there.zarr"]  # and no network is asked
     for count in (1, 8, 1024):
         assert main([*recipe, "--world-size", str(count)]) == 0, capsys.readouterr().err
         shown = capsys.readouterr().out
@@ -167,3 +170,27 @@ def test_a_step_takes_its_computing_and_the_exchange_that_does_not_hide_behind()
     slow = _plan(count=8, inside=0.001).seconds
     assert slow.step > 0.99 * (slow.gather + slow.reduce_scatter)
     assert slow.not_hidden > 0.9 * slow.step
+
+
+@pytest.mark.parametrize(
+    ("reading", "computing", "num_workers", "share"),
+    [(1.0, 3.0, 0, 0.25), (1.0, 3.0, 1, 0.0), (8.0, 1.0, 2, 0.75), (8.0, 1.0, 8, 0.0)],
+)
+def test_workers_read_while_the_process_computes(reading, computing, num_workers, share) -> None:
+    assert share_of_waiting(reading, computing, num_workers) == share
+
+
+def test_check_says_how_long_training_would_wait_for_its_data(tmp_path, capsys) -> None:
+    data = write_arrays(tmp_path, x=np.zeros((40, 1, 8, 8), np.float32))
+    (tmp_path / "recipe.yaml").write_text(
+        f"{{run_dir: run, data: {{name: array, path: {data}}}, "
+        "adapter: {name: grid, patch_size: [4, 4]}, model: {width: 32, depth: 2, heads: 2, "
+        "in_context_len: 0}, train: {num_steps: 1, batch_size: 8}}"
+    )
+    for machines in ([], ["--world-size", "2"]):
+        assert main(["check", str(tmp_path / "recipe.yaml"), *machines]) == 0
+        (line,) = (s for s in capsys.readouterr().out.splitlines() if s.startswith("loading"))
+        num_samples = 4 if machines else 8
+        assert "% of the time" in line
+        assert f"{num_samples} samples take" in line
+        assert "by the training process" in line

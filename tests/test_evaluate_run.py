@@ -35,7 +35,7 @@ def run(tmp_path):
 
 def test_generated_and_real_held_out_samples_are_scored_alike(run, monkeypatch) -> None:
     SEEN.clear()
-    monkeypatch.setattr(results, "choose_evaluators", lambda recipe, metrics: {"spy": Spy()})
+    monkeypatch.setattr(results, "choose_evaluators", lambda recipe, metrics, info: {"spy": Spy()})
     asked = []
     draw = Sampler.draw
     monkeypatch.setattr(

@@ -57,6 +57,15 @@ def test_the_exact_denoiser_gives_mean_and_spread(prediction, noise_scale) -> No
     assert abs(float(x.std()) / STD - 1) < 0.01
 
 
+def test_more_noise_at_the_start_spreads_samples_as_much() -> None:
+    settings = SampleSettings(num_steps=100, t_eps=1e-4, batch_size=5000, noise_scale=1.3)
+    flow = FlowSettings()
+    drawn = list(draw_all(sampler(exact_network(flow), flow), 20000, Conditions(), settings))
+    x = torch.cat(drawn).double()
+    assert float(x.mean()) == pytest.approx(MEAN, rel=0.01)
+    assert float(x.std()) == pytest.approx(1.3 * STD, rel=0.01)
+
+
 def test_sampling_has_its_own_bound_on_one_minus_t() -> None:
     """The published bound leaves a known share of the noise in each sample."""
     flow = FlowSettings(t_eps=0.3)

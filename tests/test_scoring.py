@@ -17,7 +17,7 @@ from runs import small_recipe, write_arrays
 from toy_scores import Means
 
 import rawdiff.run
-from rawdiff import results, scoring
+from rawdiff import results, score_facts, scoring
 from rawdiff.cli import main
 from rawdiff.data.arrays import ArrayDataset
 from rawdiff.data.writer import Writer
@@ -70,7 +70,7 @@ def draws(monkeypatch):
 
 
 def use(monkeypatch, **evaluators):
-    monkeypatch.setattr(results, "choose_evaluators", lambda recipe, metrics: evaluators)
+    monkeypatch.setattr(results, "choose_evaluators", lambda recipe, metrics, info: evaluators)
 
 
 def in_own_process(run: Path, log: Path, kind: str, kill_at: int = -1) -> int:
@@ -183,9 +183,9 @@ def test_features_are_taken_anew_of_another_training_or_by_other_code(
         (run / "data.json").write_text(other)
         monkeypatch.setattr(scoring, "require_same_data", lambda *args: None)
     elif changed == "version":
-        monkeypatch.setattr(scoring, "__version__", "later")
+        monkeypatch.setattr(score_facts, "__version__", "later")
     else:
-        monkeypatch.setattr(scoring, "_code_digest", lambda kind: "changed")
+        monkeypatch.setattr(score_facts, "code_digest", lambda kind: "changed")
     results.evaluate_run(run, **QUIET)
     assert len(list((run / "scoring").iterdir())) == 2 * before
     assert draws

@@ -31,7 +31,7 @@ def score_counted(run: Path, log: Path, kind: str, kill_at: int, *overrides: str
         "samples": {name: load_plugin("evaluators", name)() for name in ("frechet", "wasserstein")},
     }
     if kind in evaluators:
-        results.choose_evaluators = lambda recipe, metrics: evaluators[kind]
+        results.choose_evaluators = lambda recipe, metrics, info: evaluators[kind]
     draw, count = Sampler.draw, 0
 
     def counted(sampler, index, *rest):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -44,7 +45,10 @@ class DataInfo:
     `shape` is (C, …). `channels` and `units` have C entries. `coordinates` maps dim names to
     values in the data's own units. `value_range` are the smallest and largest value that can be
     stored (0 and 255 for 8-bit images); samples that are written out are clipped to it.
-    `writer` names the plug-in that writes samples in the field's own files.
+    `writer` names the plug-in that writes samples in the field's own files, `evaluators` those
+    that score them beside those of any data. `attributes` are what files say of each variable or
+    channel beside its units, such as its standard name. `meaning` says in words what else makes
+    samples what they are: a model is never used on data of another meaning.
     """
 
     shape: tuple[int, ...]
@@ -56,6 +60,9 @@ class DataInfo:
     num_context_channels: int = 0
     value_range: tuple[float, float] | None = None
     writer: str = "arrays"
+    evaluators: tuple[str, ...] = ()
+    attributes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    meaning: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def num_classes(self) -> int:
@@ -101,6 +108,13 @@ Draw: TypeAlias = Callable[[int], Tensor]
 """draw(n) gives [B, n] uniform numbers in (0, 1), keyed by each sample's place in the run."""
 
 
+class Finding(NamedTuple):
+    """One line of what a person should know of data before training."""
+
+    name: str
+    text: str
+
+
 class Dataset(Settings, ABC):
     """A map from index to sample. Fields are the keys that a recipe may write under `data:`.
 
@@ -122,6 +136,31 @@ class Dataset(Settings, ABC):
     def get_batch(self, indices: Sequence[int]) -> list[Sample]:
         """Several samples; override where reading them together is faster."""
         return [self[index] for index in indices]
+
+    def findings(self) -> Iterable[Finding]:
+        """What `rawdiff check` shows of the data, found in seconds; say so if not all was read."""
+        return ()
+
+    def pack(self, root: Path, progress: Callable[[int, int], None]) -> Path | None:
+        """Write a copy into a folder under `root`, where it is found by `packed`; the folder.
+
+        For a dataset whose samples have parts in common. None (as here): it is packed sample by
+        sample. The same call again goes on where it stopped. UserError if it cannot be written.
+        """
+        return None
+
+    def packed(self, root: Path) -> Dataset | None:
+        """The same samples from a copy that `pack` finished under `root`; None if there is none.
+
+        UserError if the source is there and differs from what was packed.
+        """
+        return None
+
+    def require_unseen(self, held_out: Dataset) -> None:
+        """UserError if it is plain that samples of `held_out` are among these, which are learned.
+
+        Called with datasets of one kind.
+        """
 
     def augment(self, batch: Batch, draw: Draw) -> Batch:
         """Random changes that leave a sample a true sample (flips, rotations); training only.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
@@ -38,15 +38,16 @@ CHUNK_BYTES, CHUNK_LENGTH = 4 << 20, 64  # what a worker reads at a time, at mos
 MAX_SHARDS = 128  # each mapped file keeps one of the 1024 files that a process may have open
 
 
-def fingerprint(dataset: Dataset) -> str:
-    """12 hex digits that change with the dataset's plug-in and with any of its settings."""
-    identity = [plugin_name("datasets", type(dataset)), dataset.model_dump(mode="json")]
+def fingerprint(dataset: Dataset, keys: Collection[str] | None = None) -> str:
+    """12 hex digits that change with the dataset's plug-in and its settings (or those `keys`)."""
+    settings = dataset.model_dump(mode="json", include=None if keys is None else set(keys))
+    identity = [plugin_name("datasets", type(dataset)), settings]
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def packed_folder(dataset: Dataset, root: Path) -> Path:
-    """Where the packed copy of a dataset with exactly these settings belongs."""
-    return root / f"{plugin_name('datasets', type(dataset))}-{fingerprint(dataset)}"
+def packed_folder(dataset: Dataset, root: Path, keys: Collection[str] | None = None) -> Path:
+    """Where the packed copy of a dataset with exactly these settings (or those `keys`) belongs."""
+    return root / f"{plugin_name('datasets', type(dataset))}-{fingerprint(dataset, keys)}"
 
 
 def find_packed(dataset: Dataset, root: Path) -> PackedDataset | None:

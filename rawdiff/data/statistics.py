@@ -22,6 +22,8 @@ from rawdiff.settings import Settings
 class StandardizationSettings(Settings):
     """`statistics` makes each channel mean 0 and spread 1, measured on the training data.
 
+    `num_samples` of it, spread evenly, are measured (default: all, which for terabytes takes as
+    long as an epoch); where values are missing, one of them must show it.
     `fixed` uses the given `mean` and `std` for all channels: 127.5 and 127.5 bring 8-bit images to
     [-1, 1]. `none` leaves values as they are.
     """
@@ -29,6 +31,7 @@ class StandardizationSettings(Settings):
     mode: Literal["statistics", "fixed", "none"] = "statistics"
     mean: float | None = None
     std: float | None = Field(default=None, gt=0)
+    num_samples: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
     def _agree(self) -> StandardizationSettings:
@@ -179,11 +182,14 @@ def measure(batches: Iterable[Batch]) -> Statistics:
     )
 
 
-def fixed(mean: float, std: float, shape: tuple[int, ...]) -> Statistics:
-    """Given numbers for all channels of data without context, scalars or missing values."""
-    channels = torch.ones(shape[0])
+def fixed(
+    mean: float, std: float, shape: tuple[int, ...], *, num_context_channels: int = 0
+) -> Statistics:
+    """Given numbers for all channels of data without scalars or gaps; context stays as it is."""
+    channels, known = torch.ones(shape[0]), torch.ones(num_context_channels)
     return Statistics(
         x=Moments(mean * channels, std * channels),
         ever_present=torch.ones(shape, dtype=torch.bool),
         missing_varies=False,
+        context=Moments(0 * known, known) if num_context_channels else None,
     )

@@ -6,16 +6,19 @@ from collections.abc import Sequence
 
 from rawdiff.data.dataset import DataInfo
 from rawdiff.errors import UserError
-from rawdiff.evaluate.evaluator import Evaluator, FeatureEvaluator, Scorer
+from rawdiff.evaluate.evaluator import Evaluator, FeatureEvaluator, Scorer, SeriesEvaluator
 from rawdiff.plugins import build_plugin, load_plugin, plugins
 from rawdiff.recipe import Recipe
 
 
-def choose_evaluators(recipe: Recipe, metrics: Sequence[str] | None = None) -> dict[str, Scorer]:
+def choose_evaluators(
+    recipe: Recipe, metrics: Sequence[str] | None = None, info: DataInfo | None = None
+) -> dict[str, Scorer]:
     """Those of the given names, else those that the recipe names, else all that run by default.
 
-    Keys are the recipe's. UserError for a name that does not exist, with the nearest one, and for
-    that of a single score.
+    The last are joined by those that the data, if `info` describes them, name as their own. Keys
+    are the recipe's. UserError for a name that does not exist, with the nearest one, and for that
+    of a single score.
     """
     keys = recipe.evaluate.evaluators
     names: Sequence[str]
@@ -26,6 +29,7 @@ def choose_evaluators(recipe: Recipe, metrics: Sequence[str] | None = None) -> d
     else:
         found = (plugin.name for plugin in plugins("evaluators"))
         names = [name for name in found if load_plugin("evaluators", name).by_default]
+        names += [name for name in (info.evaluators if info else ()) if name not in names]
     chosen = {name: (keys or {}).get(name, {}) | {"name": name} for name in names}
     for name in names:
         if "/" in name:
@@ -36,10 +40,11 @@ def choose_evaluators(recipe: Recipe, metrics: Sequence[str] | None = None) -> d
             )
     evaluators = {name: build_plugin("evaluators", section) for name, section in chosen.items()}
     for name, evaluator in evaluators.items():
-        if not isinstance(evaluator, Evaluator | FeatureEvaluator):
+        if not isinstance(evaluator, Evaluator | FeatureEvaluator | SeriesEvaluator):
             raise UserError(
-                f"Plug-in `{name}` in rawdiff.evaluators is neither an Evaluator nor a "
-                "FeatureEvaluator of rawdiff.evaluate.evaluator. Derive it from one of them."
+                f"Plug-in `{name}` in rawdiff.evaluators is neither an Evaluator, nor a "
+                "FeatureEvaluator or SeriesEvaluator of rawdiff.evaluate.evaluator. Derive it "
+                "from one of them."
             )
     return evaluators
 

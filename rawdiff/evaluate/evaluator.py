@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from pydantic import Field
@@ -12,12 +13,16 @@ from torch import Tensor
 
 from rawdiff.adapter import Adapter
 from rawdiff.data.dataset import DataInfo, Dataset
+from rawdiff.series import Draw, Series
 from rawdiff.settings import Settings
 
 Goal: TypeAlias = Literal["low", "high", "oracle"]
 """Which score is best: the lowest, the highest, or the nearest to that of real data."""
 
 Features: TypeAlias = Mapping[str, Tensor]
+Say: TypeAlias = Callable[[str], None]
+Kept: TypeAlias = Callable[[int, Callable[[int], Mapping[str, Tensor]]], Mapping[str, Tensor]]
+"""kept(n, make) gives tensors [n, …] of what make(0) … make(n - 1) give, each made only once."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,7 @@ class Basis:
 
 
 class Scorer(Settings):
-    """What both kinds of evaluators share; write one of the two, not a third.
+    """What all kinds of evaluators share; derive from one of the kinds below, not from this.
 
     Fields are the keys that a recipe may write under `evaluate.evaluators.<name>:`. One that is
     not `by_default` is used only where a recipe or `--metric` names it.
@@ -119,3 +124,19 @@ class FeatureEvaluator(Scorer, ABC):
     def own_reference(self, basis: Basis) -> OwnReference | None:
         """None: the training data of the recipe."""
         return None
+
+
+class SeriesEvaluator(Scorer, ABC):
+    """Scores forecasts of a series, which it has drawn from known states."""
+
+    @abstractmethod
+    def score(
+        self, draw: Draw, held_out: Series, train: Series, kept: Kept, folder: Path, say: Say
+    ) -> tuple[dict[str, dict[str, float]], int]:
+        """Scores by column, each by key, and the number of forecasts.
+
+        One column is `report.GENERATED`; the others are forecasts that need no model, by name.
+        What one forecast yields is had through `kept`, so that scores go on where they were
+        stopped. Tables and pictures go into `folder`, which is empty.
+        `say` tells a person what is left out.
+        """

@@ -26,6 +26,8 @@ REFERENCE = "reference"
 class Report:
     """Scores by name, each {"generated": …, "real held-out": …}; the second may be absent.
 
+    Other columns may stand beside, such as forecasts that need no model.
+
     A name is the evaluator's, or `evaluator/key` where it gives more than one. `goals` says of
     each score what is better. Of each evaluator, `meanings` says what it measures, and `counts`
     how many samples were "generated", "real held-out" and "reference", and `references` names one
@@ -176,23 +178,37 @@ def table(report: Report) -> Table:
     caption = "Real held-out data are the oracle: their scores are what a perfect model reaches."
     if not any(ORACLE in row for row in report.scores.values()):
         caption = "No real held-out data stand beside: what a perfect model reaches is not known."
+        if _other_columns(report):
+            caption = "Real held-out data are the truth; the other columns need no model."
     if not even:
         caption += " A Fréchet distance falls as its n grows: compare it at equal n only."
     result = Table(title=title if even else None, caption=caption)
     result.add_column("score", no_wrap=True)
-    result.add_column(GENERATED, justify="right")
-    result.add_column(ORACLE, justify="right")
+    columns = [GENERATED, ORACLE, *_other_columns(report)]
+    if not any(ORACLE in row for row in report.scores.values()):
+        columns.remove(ORACLE)
+    for column in columns:
+        result.add_column(column, justify="right")
     if not even:
         result.add_column("n, n held-out, n reference", justify="right")
     result.add_column("meaning")
+    explained: set[str] = set()
     for name, row in report.scores.items():
         evaluator = name.partition("/")[0]
-        numbers = [f"{row[column]:.4g}" if column in row else "–" for column in (GENERATED, ORACLE)]
+        numbers = [f"{row[column]:.4g}" if column in row else "–" for column in columns]
         if not even:
             own = report.references.get(evaluator, "")
             numbers.append(_numbers(report.counts.get(evaluator, {}), own))
-        result.add_row(name, *numbers, report.meanings.get(name, ""))
+        meaning = "" if evaluator in explained else report.meanings.get(evaluator, "")
+        explained.add(evaluator)
+        result.add_row(name, *numbers, meaning)
     return result
+
+
+def _other_columns(report: Report) -> list[str]:
+    """What stands beside generated and real samples, such as forecasts that need no model."""
+    names = (name for row in report.scores.values() for name in row)
+    return [name for name in dict.fromkeys(names) if name not in (GENERATED, ORACLE)]
 
 
 def _numbers(counts: Mapping[str, int], reference: str) -> str:

@@ -70,7 +70,8 @@ def _look_at(cell: Cell, opened: dict[str, Data]) -> Planned:
         opened[source] = open_data(recipe)
     data = opened[source]
     info = data.train.info
-    patcher = make_patcher(recipe, info, fixed(0.0, 1.0, info.shape), torch.device("cpu"))
+    statistics = fixed(0, 1, info.shape, num_context_channels=info.num_context_channels)
+    patcher = make_patcher(recipe, info, statistics, torch.device("cpu"))
     network = make_network(recipe, info, patcher)
     num_parameters = sum(parameter.numel() for parameter in network.parameters())
     return Planned(cell, data, num_parameters, patcher.grid.num_patches, patcher.patch_dim)

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from runs import small_recipe, write_arrays
 
 from rawdiff.adapter import GridAdapter
+from rawdiff.assemble import open_data, take_statistics
 from rawdiff.data.dataset import Batch, DataInfo, Dataset, Sample, collate
 from rawdiff.data.loading import Subset, run_batches
 from rawdiff.data.order import SampleOrder, split
@@ -12,6 +14,7 @@ from rawdiff.data.patcher import Patcher
 from rawdiff.data.statistics import Statistics, measure
 from rawdiff.errors import UserError
 from rawdiff.grid import PatchGrid
+from rawdiff.recipe_file import load_recipe
 
 
 class Counting(Dataset):
@@ -203,3 +206,17 @@ def test_infinite_values_are_named_when_statistics_are_taken() -> None:
     x[2, 1, 0] = torch.inf
     with pytest.raises(UserError, match=r"Channels \[1\] of `x` hold infinite values"):
         measure([_batch(x)])
+
+
+def test_statistics_of_some_samples_are_those_of_every_so_manieth(tmp_path) -> None:
+    x = np.arange(100, dtype=np.float32)[:, None, None, None] * np.ones((1, 1, 4, 4), np.float32)
+    recipe = load_recipe(
+        small_recipe(
+            tmp_path, write_arrays(tmp_path, x=x), [2, 2], standardization={"num_samples": 4}
+        )
+    )
+    statistics = take_statistics(recipe, open_data(recipe).train)
+    chosen = x[::25]
+    assert statistics.num_samples == 4
+    assert float(statistics.x.mean) == pytest.approx(chosen.mean())
+    assert float(statistics.x.std) == pytest.approx(chosen.std())

@@ -1,0 +1,1 @@
+"""Weather and climate fields: stores of them, forecasts, their scores."""
