@@ -36,7 +36,7 @@ def forecast_run(
     settings left in the file goes on. Several processes share the members.
     """
     folder, model = load_with(path, overrides, step, say)
-    data = open_series(folder, model, model.recipe.data)
+    data = open_series(folder, model.recipe.data)
     file = folder.path / data.forecast_file if out is None else out
     settings, device = model.recipe.sample, model.sampler.device
     with join_processes(on_gpu=device.type == "cuda") as processes:
@@ -64,15 +64,15 @@ def forecast_run(
     return file
 
 
-def open_series(folder: RunFolder, model: TrainedModel, data: Dataset) -> Series:
+def open_series(folder: RunFolder, data: Dataset) -> Series:
     """The data as a series. UserError if they are none, or not of the kind of the training."""
     if not isinstance(data, Series):
         raise UserError(
             f"{folder.path} was not trained on a series in time, so it has no forecasts. Leave "
             "out --init, --steps and --members to draw samples."
         )
-    before = describe_info(model.sampler.info, None)
-    require_same_data(before, describe_info(data.info, None), folder.path)
+    now = describe_info(data.info, folder.num_train_samples())
+    require_same_data(folder.data_description(), now, folder.path)
     return data
 
 

@@ -169,7 +169,7 @@ class Scoring:
     def _score_series(self, name: str, evaluator: SeriesEvaluator) -> Report:
         assert self._data.holdout is not None
         train, held_out = (
-            open_series(self.folder, self.model, part.dataset)
+            open_series(self.folder, part.dataset)
             for part in (self._data.train, self._data.holdout)
         )
         facts = {

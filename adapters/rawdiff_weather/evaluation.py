@@ -169,7 +169,8 @@ class Trial:
             num_members = sums[f"{name}/{lead}/ranks"].shape[-1] - 1
             own = scores.setdefault(name, self._no_scores(num_members))
             own.sums.setdefault(int(lead), {})[key] = values.sum(0)
-        return {name: own.result() for name, own in scores.items()}
+        others = sorted(scores.keys() - {GENERATED})
+        return {name: scores[name].result() for name in (GENERATED, *others)}
 
     def example(self, init: int) -> Example:
         """Maps of the forecast from one init, which is drawn again."""

@@ -15,12 +15,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from rawdiff.conditions import spread
 from rawdiff.evaluate.report import GENERATED
 from rawdiff_weather.axes import Fields, Floats
 from rawdiff_weather.scores import Row
 from rawdiff_weather.selection import Channel
-from rawdiff_weather.tables import Tables, channel_name
+from rawdiff_weather.tables import Tables, channel_name, some
 
 MAX_CHANNELS, MAX_LEADS = 4, 4
 TITLES = {
@@ -101,7 +100,7 @@ def write_page(
 
 def _channels(tables: Tables) -> list[str]:
     names = list(dict.fromkeys(channel_name(row) for row in tables[GENERATED]["scores"]))
-    return [names[i] for i in spread(MAX_CHANNELS, len(names))]
+    return some(names, MAX_CHANNELS)
 
 
 def _rows(tables: Tables, name: str, kind: str, channel: str, region: str = "global") -> list[Row]:
@@ -154,13 +153,13 @@ def _range(tables: Tables, score: str, channel: str) -> tuple[float | None, floa
 
 
 def _name_leads(axis: Axes, lead_names: dict[int, str]) -> None:
-    steps = [list(lead_names)[i] for i in spread(MAX_LEADS, len(lead_names))]
+    steps = some(list(lead_names), MAX_LEADS)
     axis.set_xticks(steps, [lead_names[step] for step in steps], fontsize=7)
 
 
 def _rank_bars(tables: Tables, channels: list[str], lead_names: dict[int, str]) -> Figure:
     """Flat where members and truth are alike; high at both ends where members are too alike."""
-    leads = _some(list(lead_names))
+    leads = some(list(lead_names), MAX_LEADS)
     figure, axes = _panels(len(channels), len(leads))
     for row, channel in zip(axes, channels, strict=True):
         found = {r["lead"]: r["frequencies"] for r in _rows(tables, GENERATED, "ranks", channel)}
@@ -177,7 +176,7 @@ def _rank_bars(tables: Tables, channels: list[str], lead_names: dict[int, str]) 
 def _spectra(
     tables: Tables, channels: list[str], lead_names: dict[int, str], kind: str, waves_name: str
 ) -> Figure:
-    leads = _some(list(lead_names))
+    leads = some(list(lead_names), MAX_LEADS)
     figure, axes = _panels(len(channels), len(leads))
     for row, channel in zip(axes, channels, strict=True):
         found = {r["lead"]: r for r in _rows(tables, GENERATED, kind, channel)}
@@ -197,7 +196,7 @@ def _spectra(
 
 def _maps(example: Example) -> Figure:
     """A row for each lead of the first channel: truth, mean, error, spread, two members."""
-    leads = _some(list(example.maps))
+    leads = some(list(example.maps), MAX_LEADS)
     channel = example.channels[0]
     height = 12.5 * len(example.latitude) / len(example.longitude) / 6 + 0.5
     figure = Figure(figsize=(15, len(leads) * height), layout="constrained")
@@ -229,10 +228,6 @@ def _maps(example: Example) -> Figure:
     return figure
 
 
-def _some(values: list[Any]) -> list[Any]:
-    return [values[i] for i in spread(MAX_LEADS, len(values))]
-
-
 def _panels(num_rows: int, num_columns: int) -> tuple[Figure, Sequence[Sequence[Axes]]]:
     figure = Figure(figsize=(3.6 * num_columns, 2.4 * num_rows), layout="constrained")
     axes = figure.subplots(num_rows, num_columns, squeeze=False)
@@ -244,7 +239,7 @@ def _panels(num_rows: int, num_columns: int) -> tuple[Figure, Sequence[Sequence[
 
 def _table(tables: Tables, channels: list[str], lead_names: dict[int, str]) -> str:
     """RMSE and CRPS of each forecast at some leads; the best of each is bold."""
-    leads = _some(list(lead_names))
+    leads = some(list(lead_names), MAX_LEADS)
     parts = []
     for channel in channels:
         for score in ("rmse", "crps"):

@@ -5,18 +5,25 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
-from rawdiff.conditions import spread
 from rawdiff_weather.scores import Row
 
+T = TypeVar("T")
 Tables: TypeAlias = dict[str, dict[str, list[Row]]]
 """Of each forecast by name what `ForecastScores.result` gives."""
 
 HEADLINES = ("rmse", "crps", "spread_skill")
 MAX_CHANNELS, MAX_LEADS = 8, 6  # of the table in the terminal; files have all
+
+
+def some(values: Sequence[T], most: int) -> list[T]:
+    """At most so many, spread evenly from the first to the last."""
+    if len(values) <= most:
+        return list(values)
+    return [values[round(i * (len(values) - 1) / (most - 1))] for i in range(most)]
 
 
 def channel_name(row: Row) -> str:
@@ -35,8 +42,7 @@ def headlines(tables: Tables, lead_names: dict[int, str]) -> dict[str, dict[str,
 
 
 def _shown(rows: list[Row]) -> Iterator[Row]:
-    leads = sorted({row["lead"] for row in rows})
-    leads = [leads[i] for i in spread(MAX_LEADS, len(leads))]
+    leads = some(sorted({row["lead"] for row in rows}), MAX_LEADS)
     channels = list(dict.fromkeys(channel_name(row) for row in rows))[:MAX_CHANNELS]
     for score in HEADLINES:
         for row in rows:

@@ -15,6 +15,7 @@ import xarray as xr
 from PIL import Image
 from rawdiff_weather.dataset import WeatherDataset
 from rawdiff_weather.evaluation import ForecastEvaluator
+from rawdiff_weather.tables import some
 from torch import Tensor
 
 from rawdiff.errors import UserError
@@ -93,7 +94,14 @@ def test_a_perfect_ensemble_beats_what_needs_no_model_and_has_the_spread_of_its_
         rows = list(csv.DictReader(file))
     assert {row["region"] for row in rows} >= {"global", "tropics"}
     assert {row["forecast"] for row in rows} == set(found)
+    assert rows[0]["forecast"] == "generated"
     assert len(json.loads((tmp_path / "scores.json").read_text())["generated"]["ranks"]) >= 3
+
+
+def test_some_leads_are_shown_from_the_first_to_the_last() -> None:
+    assert some(range(1, 6), 4) == [1, 2, 4, 5]
+    assert some(range(1, 41), 4) == [1, 14, 27, 40]
+    assert some("abc", 4) == ["a", "b", "c"]
 
 
 class Images(HTMLParser):

@@ -203,6 +203,15 @@ def test_other_units_are_not_taken_for_the_same(run, store, tmp_path, capsys) ->
     assert "units: ['K', 'K', '1'] there, ['degC', 'degC', '1'] now" in text
 
 
+def test_files_that_call_a_variable_otherwise_are_no_other_data(run, store, tmp_path) -> None:
+    other = xr.open_zarr(store, chunks=None).load().drop_encoding()
+    other["ice"].attrs["long_name"] = "ice on the sea"
+    other.to_zarr(tmp_path / "named.zarr")
+    keys = ("--init", "2002-03-01", "--steps", "1", "--out", str(tmp_path / "out.zarr"))
+    path = f"data.path={tmp_path / 'named.zarr'}"
+    assert cli.main(["sample", str(run), *keys, path]) == 0
+
+
 @pytest.mark.parametrize(
     ("override", "words"),
     [
