@@ -15,9 +15,11 @@ from rawdiff.data.dataset import Dataset
 from rawdiff.errors import UserError
 from rawdiff.files import locked
 from rawdiff.parallel.processes import join_processes
+from rawdiff.precision import choose_device
 from rawdiff.run import Progress, Say, TrainedModel, load_with
 from rawdiff.saved.folder import RunFolder
 from rawdiff.series import Draw, Question, Request, Series
+from rawdiff.tuned import tuned_recipe
 
 
 def forecast_run(
@@ -35,15 +37,16 @@ def forecast_run(
     Known states come from the files of `data` at any time. What an earlier call with the same
     settings left in the file goes on. Several processes share the members.
     """
-    folder, model = load_with(path, overrides, step, say)
-    data = open_series(folder, model.recipe.data)
-    file = folder.path / data.forecast_file if out is None else out
-    settings, device = model.recipe.sample, model.sampler.device
-    with join_processes(on_gpu=device.type == "cuda") as processes:
+    recipe = tuned_recipe(RunFolder.open(path), overrides, lambda text: None)
+    on_gpu = choose_device(recipe.train.device).type == "cuda"
+    with join_processes(on_gpu) as processes:  # each takes its own GPU
         say = processes.only_first(say)
+        folder, model = load_with(path, overrides, step, say)
+        data = open_series(folder, model.recipe.data)
+        file = folder.path / data.forecast_file if out is None else out
         processes.from_first(lambda: data.begin_forecasts(request, file, origin(model)))
         with locked(file) if processes.is_first and file.is_dir() else nullcontext():
-            missing = data.forecasts(request, file, settings.batch_size)
+            missing = data.forecasts(request, file, model.recipe.sample.batch_size)
             processes.wait()  # until all have seen what is missing, before any writes
             own = missing[processes.rank :: processes.count]
             done, total = 0, sum(rollout.num_draws for rollout in own)
