@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import json
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from pydantic import (
-    BeforeValidator,
     Field,
     NonNegativeFloat,
     PositiveInt,
@@ -25,10 +23,10 @@ from rawdiff.data.packed import packed_folder
 from rawdiff.errors import UserError, WrongDataError
 from rawdiff.series import Request, Rollout, Series
 from rawdiff.settings import Settings
-from rawdiff_weather.axes import Fields, Ints
+from rawdiff_weather.axes import Fields
 from rawdiff_weather.background import Background, BackgroundSettings
 from rawdiff_weather.baselines import Climatology
-from rawdiff_weather.expected import expected_channels, expected_grid, require_shape
+from rawdiff_weather.expected import expected_info, require_shape
 from rawdiff_weather.forecast import Forecasts
 from rawdiff_weather.framing import Forcing, Framing, Target
 from rawdiff_weather.inspection import findings
@@ -39,33 +37,13 @@ from rawdiff_weather.selection import Plan, Region, select
 from rawdiff_weather.shape import SampleShape
 from rawdiff_weather.source import Source, open_source
 from rawdiff_weather.states import packed_source, read_index
-from rawdiff_weather.times import TimeAxis
+from rawdiff_weather.times import Date, TimeAxis
 from rawdiff_weather.weighting import LevelWeights, weights
+from rawdiff_weather.windows import Windows, find_windows
 
 NAMES = ("standard_name", "long_name")  # what samples carry of the attributes of a variable
 STORED_BY = ("path", "variables", "levels", "static", "step", "region", "member")
 """The settings that say which fields are read; others only frame them."""
-
-
-def _date_text(value: Any) -> Any:
-    """YAML reads 1979 as a number and 1979-01-01 as a date."""
-    if isinstance(value, datetime.date):  # or a time of day with it
-        return value.isoformat()
-    return str(value) if isinstance(value, int) else value
-
-
-Date = Annotated[str, BeforeValidator(_date_text)]
-
-
-class Windows(NamedTuple):
-    """Of each sample without its member: `lead` [n] in steps, and indices into the plan's times.
-
-    `predicted` [n, T] are the times of a sample, `known` [n, past] those before, the newest first.
-    """
-
-    lead: Ints
-    predicted: Ints
-    known: Ints
 
 
 class ClimatologySettings(Settings):
@@ -234,28 +212,10 @@ class WeatherDataset(Series):
 
     @cached_property
     def windows(self) -> Windows:
-        """One lead after another; those with a gap are left out. UserError if none is left."""
-        times = self.reader.plan.times
-        parts = []
-        for lead in self.leads:
-            predicted = np.stack([times.later(i) for i in range(self.num_times)], axis=1)
-            before = [times.later(-lead - k) for k in range(self.past)]
-            known = np.stack(before, axis=1) if before else np.empty((len(times), 0), np.int64)
-            whole = (predicted >= 0).all(axis=1) & (known >= 0).all(axis=1)
-            if (background := self.framing.background) is not None:
-                init = times.take(known[:, 0] if self.past else predicted[:, 0])
-                for places in predicted.T:
-                    whole &= background.has(times.take(places), init)
-            parts.append(Windows(np.full(whole.sum(), lead), predicted[whole], known[whole]))
-        found = Windows(*map(np.concatenate, zip(*parts, strict=True)))
-        if not len(found.lead):
-            raise WrongDataError(
-                f"There is no window of {self.past} states and one {self.leads[0]} steps later "
-                f"among the {len(times)} times from {times.text(0)} to "
-                f"{times.text(len(times) - 1)}{' with a background' if self.background else ''}. "
-                "Give a longer `time`, a smaller `past` or `lead`, or another `step`."
-            )
-        return found
+        """Of each lead; WrongDataError if there are none."""
+        return find_windows(
+            self.reader.plan.times, self.leads, self.num_times, self.past, self.framing.background
+        )
 
     @cached_property
     def whole(self) -> WeatherDataset:
@@ -311,7 +271,8 @@ class WeatherDataset(Series):
 
     def _meaning(self, times: TimeAxis) -> dict[str, str]:
         """What no shape tells, and what yet makes other samples."""
-        found = {"target": self.target, "step": str(times.step), "calendar": times.calendar}
+        step = str(times.step or "not known of a single time: give `data.step`")
+        found = {"target": self.target, "step": step, "calendar": times.calendar}
         if self.past:
             found["lead"] = ", ".join(map(str, self.leads))
         if self.climatology is not None:
@@ -343,24 +304,17 @@ class WeatherDataset(Series):
             )
 
     def _expected_info(self, shape: tuple[int, int, int]) -> DataInfo:
-        latitude, longitude = expected_grid(shape, self.region and Region(*self.region))
-        framing = Framing(
-            latitude=latitude,
-            longitude=longitude,
+        info = expected_info(
+            shape,
             num_past=self.past,
             leads=self.leads,
-            target="state",
             forcings=self.forcings,
-            static=np.empty((len(self.static), 0, 0), np.float32),
-            climatology=None,
-            background=None,
-            shape=SampleShape.of(
-                expected_channels(shape, self.levels if self.level_axis else None),
-                self.num_times,
-                self.level_axis,
-            ),
+            num_static=len(self.static),
+            levels=self.levels,
+            level_axis=self.level_axis,
+            num_times=self.num_times,
+            region=self.region and Region(*self.region),
         )
-        info = framing.info({}, {})
         return dataclasses.replace(
             info,
             num_context_channels=info.num_context_channels + self._num_background(),

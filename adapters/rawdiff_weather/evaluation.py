@@ -29,7 +29,7 @@ from rawdiff_weather.rollout import Course, Stage, stages
 from rawdiff_weather.scores import ForecastScores
 from rawdiff_weather.seasons import Times
 from rawdiff_weather.tables import Tables, headlines, write_tables
-from rawdiff_weather.times import TimeAxis
+from rawdiff_weather.times import HOUR, Step, TimeAxis
 
 YEARS = "years of climatology"
 """The column of the ensemble of the same season in each training year."""
@@ -53,8 +53,11 @@ class ForecastEvaluator(SeriesEvaluator):
     def score(
         self, draw: Draw, held_out: Series, train: Series, kept: Kept, folder: Path, say: Say
     ) -> tuple[dict[str, dict[str, float]], int]:
-        assert isinstance(held_out, WeatherDataset)
-        assert isinstance(train, WeatherDataset)
+        if not isinstance(held_out, WeatherDataset) or not isinstance(train, WeatherDataset):
+            raise UserError(
+                "`forecast` scores fields of `data: weather`, not another series. Choose the "
+                "evaluators of that data by `--metric`."
+            )
         if not held_out.is_told_states:
             raise UserError(
                 "`forecast` scores forecasts, but this model generates states from nothing "
@@ -100,8 +103,8 @@ class Trial:
     @cached_property
     def lead_names(self) -> dict[int, str]:
         """Such as `3 days`, by step."""
-        assert self._times.step is not None
-        return {step: self._times.step.times(step) for step in self._later}
+        unit = self._times.step or Step(HOUR)  # a single time goes no steps on
+        return {step: unit.times(step) for step in self._later}
 
     def choose(self, texts: tuple[str, ...] | None, num: int, say: Say) -> list[int]:
         """Places among the held-out times with all that a forecast must know and meet."""

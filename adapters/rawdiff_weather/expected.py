@@ -6,9 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from rawdiff.data.dataset import DataInfo
 from rawdiff.errors import WrongDataError
 from rawdiff_weather.axes import Floats
+from rawdiff_weather.framing import Forcing, Framing
 from rawdiff_weather.selection import Channel, Region
+from rawdiff_weather.shape import SampleShape
 
 Shape = tuple[int, int, int]
 
@@ -44,3 +47,33 @@ def expected_channels(shape: Shape, levels: Sequence[float] | None) -> tuple[Cha
         return tuple(Channel(f"channel {i}", None, "") for i in range(shape[0]))
     places = (divmod(i, len(levels)) for i in range(shape[0]))
     return tuple(Channel(f"variable {v}", levels[level], "") for v, level in places)
+
+
+def expected_info(
+    shape: Shape,
+    *,
+    num_past: int,
+    leads: tuple[int, ...],
+    forcings: tuple[Forcing, ...],
+    num_static: int,
+    levels: Sequence[float] | None,
+    level_axis: bool,
+    num_times: int,
+    region: Region | None,
+) -> DataInfo:
+    """Of samples without a background."""
+    latitude, longitude = expected_grid(shape, region)
+    channels = expected_channels(shape, levels if level_axis else None)
+    framing = Framing(
+        latitude=latitude,
+        longitude=longitude,
+        num_past=num_past,
+        leads=leads,
+        target="state",
+        forcings=forcings,
+        static=np.empty((num_static, 0, 0), np.float32),
+        climatology=None,
+        background=None,
+        shape=SampleShape.of(channels, num_times, level_axis),
+    )
+    return framing.info({}, {})

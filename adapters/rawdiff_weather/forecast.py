@@ -19,9 +19,7 @@ from rawdiff_weather.output import Content, Coordinate, FieldStore
 from rawdiff_weather.reading import Reader
 from rawdiff_weather.rollout import Course, Stage, States, stages
 from rawdiff_weather.selection import Plan
-from rawdiff_weather.times import EPOCH, TimeAxis
-
-HOUR = 3600
+from rawdiff_weather.times import EPOCH, HOUR, Step, TimeAxis
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,9 +199,9 @@ def time_coordinate(times: TimeAxis, standard_name: str) -> Coordinate:
 
 def lead_coordinate(times: TimeAxis, steps: Sequence[int]) -> tuple[str, Coordinate]:
     """The name and values of the dim of leads: hours, or months where steps are months."""
-    assert times.step is not None
-    counts = np.array(steps) * times.step.count
-    if times.step.unit == "months":
+    unit = times.step or Step(HOUR)  # a single time goes no steps on
+    counts = np.array(steps) * unit.count
+    if unit.unit == "months":
         return "lead", Coordinate(counts, {"long_name": "months after time"})
     name, size = ("hours", HOUR) if (counts % HOUR == 0).all() else ("seconds", 1)
     attributes = {"standard_name": "forecast_period", "units": name, "dtype": "timedelta64[ns]"}

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import lru_cache
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import netCDF4
 import numpy as np
@@ -17,12 +17,12 @@ import numpy.typing as npt
 import zarr.api.asynchronous
 
 from rawdiff.errors import UserError
+from rawdiff_weather.axes import Fields
 from rawdiff_weather.blocks import Block
 from rawdiff_weather.chunks import PlainArray
 from rawdiff_weather.layout import Piece
 from rawdiff_weather.states import map_states
 
-Fields: TypeAlias = npt.NDArray[np.float32]
 T = TypeVar("T")
 
 MAX_OPEN_FILES = 64  # NetCDF files of one reader; an open one costs a descriptor and its caches

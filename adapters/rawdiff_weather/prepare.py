@@ -13,9 +13,9 @@ import numpy as np
 from rawdiff.conditions import spread
 from rawdiff.errors import UserError
 from rawdiff.files import atomic, locked
-from rawdiff_weather.axes import Ints
+from rawdiff_weather.axes import Fields, Ints
 from rawdiff_weather.layout import Piece
-from rawdiff_weather.reading import Fields, Reader
+from rawdiff_weather.reading import Reader
 from rawdiff_weather.selection import Channel, Plan
 from rawdiff_weather.states import FLOAT32, STATES, STATIC, Index, PackedVariable, read_index
 

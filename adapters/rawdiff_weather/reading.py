@@ -5,18 +5,15 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from rawdiff_weather.axes import Ints
+from rawdiff_weather.axes import Fields, Ints
 from rawdiff_weather.blocks import FieldPlan
 from rawdiff_weather.layout import Kind
 from rawdiff_weather.opened import OpenFiles, Task
 from rawdiff_weather.selection import Channel, Plan
-
-Fields: TypeAlias = npt.NDArray[np.float32]
 
 
 class Reader:

@@ -10,21 +10,19 @@ from __future__ import annotations
 import json
 from math import prod
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import ConfigDict, Field
 
 from rawdiff.errors import UserError
 from rawdiff.files import write_text
 from rawdiff.settings import Settings
+from rawdiff_weather.axes import Fields
 from rawdiff_weather.layout import Piece
 from rawdiff_weather.packing import Packing
 from rawdiff_weather.source import Source, Variable
 from rawdiff_weather.times import Step, TimeAxis
-
-Fields: TypeAlias = npt.NDArray[np.float32]
 
 INDEX, STATES, STATIC = "index.json", "states.bin", "static.bin"
 FLOAT32 = np.dtype("<f4")

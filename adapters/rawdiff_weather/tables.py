@@ -76,6 +76,3 @@ def _without_nan(row: Row) -> Row:
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
     return {key: mended(value) for key, value in row.items()}
-
-
-# AXES

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 
 import cftime
 import numpy as np
 import numpy.typing as npt
+from pydantic import BeforeValidator
 
 from rawdiff.errors import UserError
 
@@ -17,12 +19,22 @@ Ints: TypeAlias = npt.NDArray[np.int64]
 
 PROLEPTIC = "proleptic_gregorian"
 EPOCH = "seconds since 1970-01-01"
-DAY = 86_400
+HOUR, DAY = 3600, 86_400
 UNITS = {"second": 1, "min": 60, "minute": 60, "h": 3600, "hour": 3600, "d": DAY, "day": DAY}
 MONTHS = {"month": 1, "y": 12, "year": 12}
 DATE = re.compile(
     r"(-?\d{1,5})(?:-(\d\d?)(?:-(\d\d?)(?:[T ](\d\d?)(?::?(\d\d)(?::?(\d\d))?)?)?)?)?Z?$"
 )
+
+
+def _date_text(value: Any) -> Any:
+    """YAML reads 1979 as a number and 1979-01-01 as a date."""
+    if isinstance(value, datetime.date):  # or a time of day with it
+        return value.isoformat()
+    return str(value) if isinstance(value, int) else value
+
+
+Date = Annotated[str, BeforeValidator(_date_text)]
 
 
 @dataclass(frozen=True)

@@ -140,6 +140,20 @@ def test_refining_has_one_draw_at_each_time(store, coarse, tmp_path) -> None:
     assert np.array_equal(found.wind[0, 2, 0], asked[0].conditions.context[2, 0])
 
 
+def test_a_single_time_can_be_refined_and_scored(store, coarse, tmp_path) -> None:
+    only = dataset(store, coarse, target="residual", time=("2000-01-03T06", "2000-01-03T06"))
+    train = dataset(store, coarse, target="residual", time=("2000-01-01", "2000-01-02"))
+
+    def nothing(question: Question) -> Tensor:
+        return torch.zeros(2, 1, 6, 8)
+
+    keys = {"num_members": 2, "climatology": False}
+    found, num = ForecastEvaluator(**keys).score(nothing, only, train, kept, tmp_path, print)
+    assert num == 1
+    (key,) = [key for key in found["generated"] if key.startswith("rmse")]
+    assert found["generated"][key] == pytest.approx(found["background"][key])
+
+
 def kept(num: int, make: Callable[[int], dict[str, Tensor]]) -> dict[str, Tensor]:
     parts = [make(number) for number in range(num)]
     return {name: torch.stack([part[name] for part in parts]) for name in parts[0]}

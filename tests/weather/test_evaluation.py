@@ -162,3 +162,8 @@ def test_held_out_times_that_have_no_state_are_left_out_and_said(sst, tmp_path, 
     assert (
         "1 of 23 held-out times are left out. Such as: `sst` at 2008-06" in capsys.readouterr().out
     )
+
+
+def test_other_series_are_not_scored_as_weather(sst, tmp_path) -> None:
+    with pytest.raises(UserError, match="not another series"):
+        ForecastEvaluator().score(perfect, object(), sst["train"], kept, tmp_path, print)
