@@ -1,0 +1,1 @@
+"""Molecules and proteins: densities on a lattice, backbones, distance maps, and their files."""
