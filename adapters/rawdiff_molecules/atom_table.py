@@ -17,6 +17,11 @@ from rawdiff_molecules.optional import require_gemmi, require_pdbx
 
 NO_PLACE = -(1 << 30)
 COORDINATES = re.compile(rb"^(?:ATOM  |HETATM).{24}((?:.{8}){3})", re.MULTILINE)
+OLD_LABEL = re.compile(
+    rb"^((?:ATOM  |HETATM)[^\n]{70})(?:\d[^\n]?|[^\n]\d|[AEGJLMQRTZ](?: |(?=\r?$)))", re.MULTILINE
+)
+"""Lines of before 1996: the file's name and the line's number reach to where elements stand today,
+with digits, or a letter on the left that is no element."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +63,10 @@ def tables_of_pdb(content: bytes) -> Iterator[tuple[str, AtomTable]]:
     for number, match in enumerate(COORDINATES.finditer(content), start=1):
         _require_numbers(match[1], number)
     try:
-        flat = gemmi.FlatStructure(gemmi.read_pdb_string(content))
+        structure = gemmi.read_pdb_string(OLD_LABEL.sub(rb"\1  ", content))
     except (RuntimeError, ValueError) as error:
         raise UserError(f"gemmi cannot read it: {error}") from error
+    flat = gemmi.FlatStructure(structure)
     flat.strings_as_numbers = False
     yield (
         "",

@@ -144,7 +144,7 @@ def _chain(part: Residues, key: str, source: str) -> Chain | Reject:
         return Reject(key, source, "a coordinate is not a finite number")
     if not atoms.elements.all():
         unknown = int(np.flatnonzero(atoms.elements == 0)[0])
-        return Reject(key, source, f"unknown element of an atom {atoms.atom_names[unknown]!r}")
+        return Reject(key, source, f"unknown element of an atom {atoms.atom_names[unknown]}")
     for names in (atoms.chain_ids, atoms.residue_names, atoms.atom_names):
         if names.dtype.itemsize > 4 * LONGEST_NAME and np.char.str_len(names).max() > LONGEST_NAME:
             return Reject(key, source, f"a name is longer than {LONGEST_NAME} letters")
