@@ -111,7 +111,7 @@ def test_all_files_agree_with_gemmi_and_biotite(source: str, shared: Path, tmp_p
             all_places = of_gemmi(content, file.name)
             assert set(all_places) == set(ours)
             nearest = {
-                key: min(places, key=lambda place, own=ours[key]: math.dist(place, own))  # type: ignore[misc]
+                key: min(places, key=lambda place, own=ours[key]: math.dist(place, own))
                 if len(places) > 1
                 else places[0]
                 for key, places in all_places.items()
