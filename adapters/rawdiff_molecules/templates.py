@@ -19,7 +19,7 @@ from rawdiff.errors import UserError
 from rawdiff_molecules.contig import Kept, New, Part, parse_contig
 from rawdiff_molecules.entry import BACKBONE, Chain
 from rawdiff_molecules.files import find_files, read_file
-from rawdiff_molecules.placement import Residues
+from rawdiff_molecules.residues import Residues
 from rawdiff_molecules.structures import Reading
 
 NEW = -1  # instead of the row of a residue that is known

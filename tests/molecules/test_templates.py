@@ -8,7 +8,7 @@ import pytest
 import torch
 from rawdiff_molecules.backbones import Backbones
 from rawdiff_molecules.contig import Kept, New, parse_contig
-from rawdiff_molecules.placement import Residues
+from rawdiff_molecules.residues import Residues
 from rawdiff_molecules.templates import ChainTemplate, MotifTemplate
 
 from rawdiff.conditions import draw_conditions
