@@ -112,11 +112,12 @@ class EntryDataset(Dataset, ABC):
     def findings(self) -> Iterator[Finding]:
         """How many entries there are, of which sizes, and what was not read and why."""
         entries = self.entries
-        yield Finding(self.kind, f"{len(entries):,} of {len(entries.sources):,} files")
-        if len(entries):
+        files = len(entries.sources)
+        yield Finding(self.kind, f"{len(entries):,} from {files:,} file{'s' if files != 1 else ''}")
+        if entries.num_atoms.any():
             yield Finding("atoms", _spread(entries.num_atoms))
-            if self.kind == "chains":
-                yield Finding("residues", _spread(entries.num_residues))
+        if len(entries) and self.kind == "chains":
+            yield Finding("residues", _spread(entries.num_residues))
         reasons = Counter(reject.reason for reject in entries.rejects).most_common()
         listed = "; ".join(f"{count:,} {reason}" for reason, count in reasons[:NUM_SHOWN])
         more = f"; {len(reasons) - NUM_SHOWN} other reasons" if len(reasons) > NUM_SHOWN else ""
