@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rawdiff.data.dataset import Array, DataInfo
+from rawdiff_molecules.elements import element_number
 from rawdiff_molecules.fit import Atoms, fit, residual
 from rawdiff_molecules.lattice import Lattice
-from rawdiff_molecules.elements import element_number
 
 NUM_AT_ONCE = 64  # samples whose peaks are fitted together
 NUM_ROUNDS = 2  # of looking for more atoms in what the fit leaves over

@@ -25,7 +25,7 @@ from rawdiff_molecules.survey import Survey, centred, survey
 Length = Annotated[float, Field(gt=0)]
 
 HALF_TURNS = ((1.0, 1.0, 1.0), (1.0, -1.0, -1.0), (-1.0, 1.0, -1.0), (-1.0, -1.0, 1.0))
-"""Signs of x, y and z after the turns by 180 degrees that leave the principal axes where they are."""
+"""Signs of x, y and z after the turns by 180 degrees that keep each axis where it is."""
 
 
 class Molecules(EntryDataset):
