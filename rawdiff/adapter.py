@@ -43,6 +43,14 @@ class Adapter(Settings, ABC):
     def unpatchify(self, patches: Tensor, shape: Sequence[int]) -> Tensor:
         """Patches [B, N, P] to raw [B, *shape], for any C; exactly undoes `patchify`."""
 
+    def sample_positions(self, place: Tensor, names: Sequence[str]) -> Tensor | None:
+        """Where the patches of each sample lie: [B, N, number of axes], in patches and finite.
+
+        `place` [B, A, …] and the `names` of its rows are the dataset's, for samples that differ in
+        this. None (as here): all samples lie where `axes` says.
+        """
+        return None
+
 
 class GridAdapter(Adapter):
     """Arrays with any number of dims, with no code: `adapter: {name: grid, patch_size: [4, 4]}`.

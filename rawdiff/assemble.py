@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -126,9 +127,10 @@ def take_statistics(recipe: Recipe, train: Subset) -> Statistics:
     sample = train.get_batch([0])[0]
     if settings.mode != "statistics":
         known_kinds = sample.context is None and sample.scalars is None
-        if known_kinds and sample.x.dtype.kind in "iu":
+        if known_kinds and info.stored_shape is None and sample.x.dtype.kind in "iu":
             return fixed(mean, std, info.shape)
-    size = max(1, min(256, BYTES_AT_ONCE // max(sample_bytes(sample), 1)))
+    learned_bytes = 4 * math.prod(info.shape)
+    size = max(1, min(256, BYTES_AT_ONCE // max(sample_bytes(sample), learned_bytes, 1)))
     if settings.num_samples is not None:
         chosen = spread(settings.num_samples, len(train))
         train = Subset(train.dataset, [train.indices[i] for i in chosen])
@@ -142,7 +144,8 @@ def take_statistics(recipe: Recipe, train: Subset) -> Statistics:
 def make_patcher(
     recipe: Recipe, info: DataInfo, statistics: Statistics, device: torch.device
 ) -> Patcher:
-    return Patcher(recipe.adapter, statistics.to(device), patch_grid(recipe, info))
+    grid, geometry = patch_grid(recipe, info), recipe.data.geometry
+    return Patcher(recipe.adapter, statistics.to(device), grid, info.place_names, geometry)
 
 
 def make_network(recipe: Recipe, info: DataInfo, patcher: Patcher) -> Network:

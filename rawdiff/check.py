@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import NamedTuple
 
-import numpy as np
 import torch
+from torch import Tensor
 
 from rawdiff.assemble import make_network, make_patcher, open_data, packed_or_raw, patch_grid
 from rawdiff.conditions import spread
-from rawdiff.data.dataset import DataInfo, Sample, collate
+from rawdiff.data.dataset import DataInfo, collate
 from rawdiff.data.patcher import Patcher
 from rawdiff.data.statistics import Statistics, fixed, measure
 from rawdiff.errors import UserError, WrongDataError
@@ -105,13 +105,14 @@ def _look_at_data(recipe: Recipe) -> _Found:
     start = time.perf_counter()
     samples = data.train.get_batch(positions)
     seconds = (time.perf_counter() - start) / len(samples)
-    measured = measure([collate(samples, positions)])
+    batch = data.train.render(collate(samples, positions))
+    measured = measure([batch])
     held_out = f", {len(data.holdout)} held out" if data.holdout else ", none held out"
     classes = f", {info.num_classes} classes" if info.num_classes else ""
     rows = [
         Row("data", f"{len(data.train)} samples{held_out}{classes}, {1 / seconds:,.0f} a second"),
-        Row("sample", f"{' x '.join(map(str, info.shape))} {samples[0].x.dtype}"),
-        Row("values", _values(info, measured, samples)),
+        Row("sample", f"{' x '.join(map(str, info.shape))} {_dtype(batch.x)}"),
+        Row("values", _values(info, measured, batch.x)),
         *(Row(name, text) for name, text in data.train.dataset.findings()),
     ]
     is_packed = data.train.dataset is not recipe.data
@@ -130,7 +131,11 @@ def _info_without_data(recipe: Recipe) -> DataInfo:
         ) from error
 
 
-def _values(info: DataInfo, measured: Statistics, samples: list[Sample]) -> str:
+def _dtype(x: Tensor) -> str:
+    return str(x.dtype).removeprefix("torch.")
+
+
+def _values(info: DataInfo, measured: Statistics, values: Tensor) -> str:
     """Mean and spread of each channel, and what is wrong with the values that were read."""
     units = info.units or ("",) * len(info.channels)
     parts = [
@@ -140,13 +145,11 @@ def _values(info: DataInfo, measured: Statistics, samples: list[Sample]) -> str:
         )
     ]
     shown = ", ".join(parts[:8]) + (f", … ({len(parts)} channels)" if len(parts) > 8 else "")
-    values = np.stack([sample.x for sample in samples])
-    if values.dtype.kind == "f":
-        if np.isinf(values).any():
-            raise UserError("The data hold infinite values; mark missing ones as NaN.")
-        if missing := float(np.isnan(values).mean()):
-            shown += f"; {missing:.1%} missing"
-    return f"{shown} (of {len(samples)} samples)"
+    if bool(values.isinf().any()):
+        raise UserError("The data hold infinite values; mark missing ones as NaN.")
+    if missing := float(values.isnan().double().mean()):
+        shown += f"; {missing:.1%} missing"
+    return f"{shown} (of {len(values)} samples)"
 
 
 def _memory(recipe: Recipe, network: Network) -> str:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rawdiff import picture
 from rawdiff.assemble import make_writer, open_data
-from rawdiff.conditions import draw_conditions
+from rawdiff.conditions import Conditions, draw_conditions
 from rawdiff.data.dataset import DataInfo
 from rawdiff.data.writer import Writer
 from rawdiff.errors import UserError
@@ -48,26 +48,33 @@ def sample_run(
     target = folder.samples if out is None else out
     writer = make_writer(model.recipe, info)
     conditions = draw_conditions(
-        info, settings.num_samples, settings.labels, lambda: open_data(model.recipe).real
+        info,
+        settings.num_samples,
+        settings.labels,
+        lambda: open_data(model.recipe).real,
+        template=settings.template,
     )
     _clear_for_samples(target)
     write_text(target / SETTINGS_FILE, json.dumps(_how_drawn(model), indent=1))
     shown, done = [], 0
     for batch in draw_all(model.sampler, settings.num_samples, conditions, settings):
         part = slice(done, done + len(batch))
-        labels = conditions[part].label
-        _write(writer, batch, target, info, done, None if labels is None else labels.tolist())
+        _write(writer, batch, target, info, done, conditions[part])
         if done < writer.num_drawn:  # not an empty part of each batch: it would keep all in memory
             shown.append(batch[: writer.num_drawn - done])
         done = part.stop
         if progress:
             progress(done, settings.num_samples)
     samples = torch.cat(shown).numpy()
-    label = conditions[: len(samples)].label
-    image = writer.draw(samples, info=info, labels=None if label is None else label.tolist())
+    labels = _labels(conditions[: len(samples)])
+    image = writer.draw(samples, info=info, labels=labels)
     picture.save_png(image, target / "picture.png")
     say(f"{done} samples and picture.png are in {target}.")
     return target
+
+
+def _labels(conditions: Conditions) -> list[int] | None:
+    return None if conditions.label is None else conditions.label.tolist()
 
 
 def _clear_for_samples(target: Path) -> None:
@@ -91,10 +98,12 @@ def _write(
     target: Path,
     info: DataInfo,
     first: int,
-    labels: list[int] | None,
+    conditions: Conditions,
 ) -> None:
+    place = {} if conditions.place is None else {"place": conditions.place.numpy()}
+    labels = _labels(conditions)
     try:
-        writer.write(batch.numpy(), target, info=info, first_index=first, labels=labels)
+        writer.write(batch.numpy(), target, info=info, first_index=first, labels=labels, **place)
     except OSError as error:
         raise UserError(f"Samples cannot be written to {target}: {error}.") from error
 

@@ -14,6 +14,7 @@ from rawdiff import philox
 from rawdiff.conditions import Conditions
 from rawdiff.data.dataset import DataInfo
 from rawdiff.data.patcher import Patcher
+from rawdiff.data.template import Template
 from rawdiff.data.writer import Writer
 from rawdiff.errors import UserError
 from rawdiff.flow.guidance import LabelVelocity, guided
@@ -21,6 +22,7 @@ from rawdiff.flow.precondition import precondition
 from rawdiff.flow.prediction import v_from, x_from
 from rawdiff.flow.settings import FlowSettings
 from rawdiff.flow.solvers import SOLVERS, SolverName, time_grid
+from rawdiff.given import Given
 from rawdiff.plugins import plugin_field
 from rawdiff.precision import Precision, autocast
 from rawdiff.settings import Settings
@@ -33,7 +35,10 @@ class SampleSettings(Settings):
     `noise_scale` multiplies the noise that samples begin with: above 1 they differ more, which
     mends ensembles of too little spread (Couairon et al. 2024: 1.05 for weather).
     `t_eps` bounds the 1 - t that sampling divides by. `labels` are drawn in turn (default: all
-    classes). `writer` is the plug-in that writes files (default: the one of the data).
+    classes). `template` is the plug-in that says what samples are to be like (default: like real
+    ones); with `start` above 0 they begin at that time from its values and noise, which leaves
+    the more of them the nearer it is to 1. `writer` is the plug-in that writes files (default: the
+    one of the data).
     """
 
     seed: int = Field(default=0, ge=0, lt=2**63)
@@ -44,10 +49,12 @@ class SampleSettings(Settings):
     cfg_interval: tuple[float, float] = (0.1, 1.0)
     noise_scale: float = Field(default=1.0, gt=0)
     t_eps: float = Field(default=1e-3, gt=0, lt=1)
+    start: float = Field(default=0.0, ge=0, lt=1)
     weights: str | None = None
     num_samples: int = Field(default=64, ge=1)
     batch_size: int = Field(default=64, ge=1)
     labels: tuple[int, ...] | None = Field(default=None, min_length=1)
+    template: Annotated[Template | None, *plugin_field("templates")] = None
     writer: Annotated[Writer | None, *plugin_field("writers")] = None
 
     @field_validator("labels", mode="before")
@@ -60,6 +67,8 @@ class SampleSettings(Settings):
         low, high = self.cfg_interval
         if not 0 <= low <= high <= 1:
             raise ValueError(f"cfg_interval [{low}, {high}] must be ascending and within [0, 1]")
+        if self.start and self.template is None:
+            raise ValueError("`start` above 0 needs a `template`, whose values it begins from")
         return self
 
 
@@ -75,6 +84,7 @@ class NetworkCall(Protocol):
         scalars: Tensor | None,
         extra: Tensor | None,
         present: Tensor | None,
+        positions: Tensor | None,
     ) -> Tensor: ...
 
 
@@ -109,19 +119,21 @@ class Sampler:
     def draw(self, index: Tensor, conditions: Conditions, settings: SampleSettings) -> Tensor:
         """The samples numbered `index` [B] in data units: [B, C, …] float32 on the CPU.
 
-        NaN where the data never have a value. The noise depends on the seed and each sample's
-        number alone; values are clipped to those that the data can hold.
+        NaN where a sample has no value. The noise depends on the seed and each sample's number
+        alone; values are clipped to those that the data can hold. Known values that are to be kept
+        come out as they are; all others are drawn around them.
         """
-        shape = (len(index), self.patcher.grid.num_patches, self.patcher.patch_dim)
-        noise = philox.normal(
-            settings.seed, philox.Stream.SAMPLE_NOISE, index.to(self.device), shape[1] * shape[2]
-        )
         conditions = conditions.to(self.device)
-        known = self.patcher.known(len(index), self.device)
-        output = self._bind(conditions, known)
+        known = self.patcher.known(len(index), self.device, conditions.there)
+        output, given = self._bind(conditions, known), Given.of(conditions, self.patcher)
+        prediction, t_eps = self.flow.prediction, settings.t_eps
 
         def velocity(z: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
-            return v_from(output(z, t, label), self.flow.prediction, z, t, settings.t_eps)
+            space, found = prediction, output(z, t, label)
+            if given is not None:
+                space, found = "x", given.put_into(x_from(found, prediction, z, t, t_eps))
+            v = v_from(found, space, z, t, t_eps)
+            return self.patcher.project(v, _fit(known, v))
 
         x = SOLVERS[settings.solver](
             guided(
@@ -131,36 +143,61 @@ class Sampler:
                 cfg_scale=settings.cfg_scale,
                 cfg_interval=settings.cfg_interval,
             ),
-            settings.noise_scale * self.flow.noise_std * noise.view(shape),
-            time_grid(settings.num_steps),
+            self._first(index.to(self.device), known, given, settings),
+            time_grid(settings.num_steps, settings.start),
         )
         x = x if known is None else torch.where(known, x, torch.nan)
-        x = self.patcher.destandardize(self.patcher.raw(x)).cpu()
+        x = self.patcher.raw(x)
+        x = self.patcher.destandardize(x if given is None else given.lay_upon(x))
+        x = (x if given is None else torch.where(given.keep, given.values, x)).cpu()
         return x if self.info.value_range is None else x.clamp(*self.info.value_range)
+
+    def _first(
+        self, index: Tensor, known: Tensor | None, given: Given | None, settings: SampleSettings
+    ) -> Tensor:
+        """z [B, N, P] that sampling begins with: noise alone, or noise and what is given."""
+        shape = (len(index), self.patcher.grid.num_patches, self.patcher.patch_dim)
+        noise = philox.normal(
+            settings.seed, philox.Stream.SAMPLE_NOISE, index, shape[1] * shape[2]
+        ).view(shape)
+        eps = settings.noise_scale * self.flow.noise_std * self.patcher.project(noise, known)
+        if not settings.start:
+            return eps
+        if given is None:
+            raise UserError(
+                "`sample.start` above 0 begins with known values, but none are given. Choose a "
+                "`sample.template` that knows some."
+            )
+        t = settings.start
+        return t * given.patches(known) + (1 - t) * eps
 
     def _bind(self, conditions: Conditions, known: Tensor | None) -> LabelVelocity:
         """The network's output as a function of z, t and label; z may hold the batch twice."""
         scalars = self.patcher.scalars(conditions.scalars)
         extra = self.patcher.extra(conditions.context, known)
         present = None if known is None else known.any(-1)
+        positions = self.patcher.positions(conditions.place)
 
         def output(z: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
-            def fit(tensor: Tensor | None) -> Tensor | None:
-                return None if tensor is None else torch.cat((tensor,) * (len(z) // len(tensor)))
-
-            seen = fit(known)
+            seen = _fit(known, z)
             with autocast(self.precision, self.device):
                 raw = self.network(
                     z if seen is None else z * seen,
                     t,
                     None if label is None else label.to(self.device),
-                    scalars=fit(scalars),
-                    extra=fit(extra),
-                    present=fit(present),
+                    scalars=_fit(scalars, z),
+                    extra=_fit(extra, z),
+                    present=_fit(present, z),
+                    positions=_fit(positions, z),
                 )
             return precondition(raw, z, t, self.flow)
 
         return output
+
+
+def _fit(tensor: Tensor | None, z: Tensor) -> Tensor | None:
+    """As often as z holds the batch."""
+    return None if tensor is None else torch.cat((tensor,) * (len(z) // len(tensor)))
 
 
 def draw_all(

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rawdiff.adapter import Adapter
 from rawdiff.assemble import Data, describe_data, open_data, require_same_data
-from rawdiff.conditions import Conditions, draw_conditions, label_tensor, real_batch, spread
+from rawdiff.conditions import Conditions, conditions_of, draw_conditions, real_batch, spread
 from rawdiff.data.dataset import Batch, DataInfo
 from rawdiff.data.loading import Subset
 from rawdiff.data.statistics import Statistics, measure
@@ -120,8 +120,7 @@ class Scoring:
 
     def _draw_twins(self, held_out: Batch) -> Store:
         """Samples for the labels, scalars and context of held-out ones."""
-        label = label_tensor(held_out.label, len(held_out), self.model.sampler.info.num_classes)
-        conditions = Conditions(label, held_out.scalars, held_out.context)
+        conditions = conditions_of(held_out, self.model.sampler.info)
         facts = {"kept": "samples", "for": "held-out data", **self._facts.drawn}
         facts["digest of conditions"] = digest(conditions.tensors())
         store = self._store(facts, len(held_out), self._recipe.sample.batch_size)
@@ -230,7 +229,7 @@ class Scoring:
                 f"{num % num_labels:,} classes get one more than the others."
             )
         facts = {"kept": "features", "of": "generated samples", **self._facts.drawn}
-        if info.scalar_names or info.num_context_channels:
+        if info.scalar_names or info.num_context_channels or info.place_names or info.sizes_vary:
             facts["conditions of"] = self._facts.data(self._data.real)
         store = self._store(
             facts | self._facts.evaluator(name, evaluator), num, settings.batch_size

@@ -30,6 +30,7 @@ class PngWriter(Writer):
         info: DataInfo,
         first_index: int = 0,
         labels: Sequence[int] | None = None,
+        place: Array | None = None,
     ) -> list[Path]:
         """Samples [n, C, H, W] with C 1 or 3; UserError if they are no such images."""
         names = [f"{first_index + i:06d}.png" for i in range(len(samples))]

@@ -51,6 +51,7 @@ class MLP(Network):
         scalars: Tensor | None = None,
         extra: Tensor | None = None,
         present: Tensor | None = None,
+        positions: Tensor | None = None,
         dropout: DropoutKey | None = None,
         class_logits: bool = False,
     ) -> Tensor:

@@ -41,6 +41,7 @@ class PlaneWriter(Writer):
         info: DataInfo,
         first_index: int = 0,
         labels: Sequence[int] | None = None,
+        place: Array | None = None,
     ) -> list[Path]:
         return ArrayWriter().write(
             samples, folder, info=info, first_index=first_index, labels=labels

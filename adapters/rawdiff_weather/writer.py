@@ -32,6 +32,7 @@ class FieldWriter(Writer):
         info: DataInfo,
         first_index: int = 0,
         labels: Sequence[int] | None = None,
+        place: Array | None = None,
     ) -> list[Path]:
         store = FieldStore(folder / FILE, _content(info, first_index + len(samples)))
         if first_index == 0:

@@ -264,6 +264,7 @@ class ArrayWriter(Writer):
         info: DataInfo,
         first_index: int = 0,
         labels: Sequence[int] | None = None,
+        place: Array | None = None,
     ) -> list[Path]:
         arrays: dict[str, Any] = {"x": np.asarray(samples, dtype=np.float32)}
         if labels is not None:

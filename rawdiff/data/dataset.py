@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from rawdiff.data.geometry import Geometry
 from rawdiff.errors import UserError
 from rawdiff.settings import Settings
 
@@ -26,8 +27,9 @@ class Sample:
     `x` [C, …] is of any real dtype, NaN where missing; all samples of a dataset share its shape.
     `label` counts from 0. `scalars` [S] are numbers that go with the sample (NaN: unknown).
     `context` [C', …] holds known values on the same grid. `weight` broadcasts to x and multiplies
-    its squared errors (area, validity). `damaged` marks a stand-in for a sample that could not be
-    read.
+    its squared errors (area, validity). `place` [A, …] says where each value of the grid lies in
+    this sample, by the names and in the units of the dataset; NaN where nothing is. `damaged`
+    marks a stand-in for a sample that could not be read.
     """
 
     x: Array
@@ -35,6 +37,7 @@ class Sample:
     scalars: Array | None = None
     context: Array | None = None
     weight: Array | None = None
+    place: Array | None = None
     damaged: bool = False
 
 
@@ -42,13 +45,18 @@ class Sample:
 class DataInfo:
     """What a dataset holds, known without reading all of it.
 
-    `shape` is (C, …). `channels` and `units` have C entries. `coordinates` maps dim names to
+    `shape` is (C, …), that of a sample's x; where `render` makes x of something else, that has
+    `stored_shape`. `channels` and `units` have C entries. `coordinates` maps dim names to
     values in the data's own units. `value_range` are the smallest and largest value that can be
     stored (0 and 255 for 8-bit images); samples that are written out are clipped to it.
     `writer` names the plug-in that writes samples in the field's own files, `evaluators` those
     that score them beside those of any data. `attributes` are what files say of each variable or
     channel beside its units, such as its standard name. `meaning` says in words what else makes
     samples what they are: a model is never used on data of another meaning.
+
+    `place_names` name the A rows of each sample's `place`. Where `sizes_vary`, a value that a
+    sample misses is none of it by nature, as beyond the end of a short chain: a new sample then
+    has the size of a real one, or of a template.
     """
 
     shape: tuple[int, ...]
@@ -63,6 +71,9 @@ class DataInfo:
     evaluators: tuple[str, ...] = ()
     attributes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     meaning: Mapping[str, str] = field(default_factory=dict)
+    stored_shape: tuple[int, ...] | None = None
+    place_names: tuple[str, ...] = ()
+    sizes_vary: bool = False
 
     @property
     def num_classes(self) -> int:
@@ -80,6 +91,7 @@ class Batch:
     scalars: Tensor | None = None
     context: Tensor | None = None
     weight: Tensor | None = None
+    place: Tensor | None = None
     num_damaged: int = 0
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> Batch:
@@ -165,9 +177,24 @@ class Dataset(Settings, ABC):
     def augment(self, batch: Batch, draw: Draw) -> Batch:
         """Random changes that leave a sample a true sample (flips, rotations); training only.
 
-        Runs on the device. All randomness comes from `draw`.
+        Runs on the device, on samples as they are stored. All randomness comes from `draw`.
         """
         return batch
+
+    def render(self, batch: Batch) -> Batch:
+        """Samples as they are learned of samples as they are stored: atoms become a density.
+
+        Runs on the device, after `augment`; each sample's result depends on that sample alone.
+        """
+        return batch
+
+    @property
+    def geometry(self) -> Geometry | None:
+        """In which subspace samples lie, and which motions leave them what they are.
+
+        Known without any file.
+        """
+        return None
 
 
 def _spread_weight(sample: Sample) -> Array | None:
@@ -214,5 +241,6 @@ def collate(samples: Sequence[Sample], index: Sequence[int]) -> Batch:
         scalars=stack("scalars"),
         context=stack("context"),
         weight=stack("weight"),
+        place=stack("place"),
         num_damaged=sum(sample.damaged for sample in samples),
     )

@@ -43,17 +43,22 @@ class Subset:
     def augment(self, batch: Batch, draw: Draw) -> Batch:
         return self.dataset.augment(batch, draw)
 
+    def render(self, batch: Batch) -> Batch:
+        return self.dataset.render(batch)
+
     def batches(self, batch_size: int, num_workers: int = 0) -> Iterator[Batch]:
-        """All samples once, in their order; `index` counts them."""
+        """All samples once, in their order and as they are learned; `index` counts them."""
         starts = range(0, len(self), batch_size)
         places = [list(range(i, min(i + batch_size, len(self)))) for i in starts]
-        return _load(self, [(place, place) for place in places], num_workers)
+        stored = _load(self, [(place, place) for place in places], num_workers)
+        return (self.render(batch) for batch in stored)
 
 
 def _unlike(sample: Sample, info: DataInfo) -> str | None:
     """How a sample differs from what its dataset says of itself."""
-    if sample.x.shape != info.shape:
-        return f"has shape {sample.x.shape} instead of {info.shape}"
+    shape = info.shape if info.stored_shape is None else info.stored_shape
+    if sample.x.shape != shape:
+        return f"has shape {sample.x.shape} instead of {shape}"
     labelled = sample.label is not None and 0 <= sample.label < info.num_classes
     if labelled != (info.num_classes > 0) or (sample.label is not None and not labelled):
         return f"has label {sample.label}, but there are {info.num_classes} classes"
@@ -63,6 +68,9 @@ def _unlike(sample: Sample, info: DataInfo) -> str | None:
     num_context = 0 if sample.context is None else len(sample.context)
     if num_context != info.num_context_channels:
         return f"has {num_context} channels of context instead of {info.num_context_channels}"
+    num_places = 0 if sample.place is None else len(sample.place)
+    if num_places != len(info.place_names):
+        return f"has {num_places} rows in `place` instead of {len(info.place_names)}"
     return None
 
 

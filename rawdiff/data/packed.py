@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from torch.utils import data as torch_data
 
 from rawdiff.data.dataset import Array, Batch, DataInfo, Dataset, Draw, Sample
+from rawdiff.data.geometry import Geometry
 from rawdiff.data.shards import (
     Chunk,
     Index,
@@ -89,6 +90,13 @@ class PackedDataset(Dataset):
 
     def augment(self, batch: Batch, draw: Draw) -> Batch:
         return self._source.augment(batch, draw)
+
+    def render(self, batch: Batch) -> Batch:
+        return self._source.render(batch)
+
+    @property
+    def geometry(self) -> Geometry | None:
+        return self._source.geometry
 
     @cached_property
     def index(self) -> Index:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +10,9 @@ from torch import Tensor
 
 from rawdiff.adapter import Adapter
 from rawdiff.data.dataset import Batch
+from rawdiff.data.geometry import Geometry
 from rawdiff.data.statistics import Moments, Statistics
+from rawdiff.errors import UserError
 from rawdiff.grid import PatchGrid
 
 
@@ -19,7 +22,8 @@ class Patches:
 
     x [B, N, P] with 0 where missing. known [B, N, P] says which values are there (None: all);
     present [B, N] which patches have any (None: all). weight [B, N, P] multiplies squared errors
-    and is 0 where missing (None: 1 everywhere). extra [B, N, …] are known values.
+    and is 0 where missing (None: 1 everywhere). extra [B, N, …] are known values. positions
+    [B, N, axes] say where the patches lie (None: where the grid says).
     """
 
     x: Tensor
@@ -28,13 +32,27 @@ class Patches:
     weight: Tensor | None
     extra: Tensor | None
     scalars: Tensor | None
+    positions: Tensor | None
 
 
 class Patcher:
-    """Standardization, adapter and missing values of one run, for samples of one shape."""
+    """Standardization, adapter, geometry and missing values of a run, for samples of one shape.
 
-    def __init__(self, adapter: Adapter, statistics: Statistics, grid: PatchGrid) -> None:
+    UserError where standardization treats channels differently although the data have a geometry.
+    """
+
+    def __init__(
+        self,
+        adapter: Adapter,
+        statistics: Statistics,
+        grid: PatchGrid,
+        place_names: Sequence[str] = (),
+        geometry: Geometry | None = None,
+    ) -> None:
+        if geometry is not None:
+            _require_one_scale(statistics.x)
         self.adapter, self.statistics, self.grid = adapter, statistics, grid
+        self.place_names, self.geometry = tuple(place_names), geometry
         self.shape = tuple(statistics.ever_present.shape)
         ones = torch.where(statistics.ever_present, 1.0, torch.nan)
         self._ever_known = ~adapter.patchify(ones[None]).isnan()  # [1, N, P]; False in padding too
@@ -77,7 +95,19 @@ class Patcher:
             weight=weight,
             extra=self.extra(batch.context, known),
             scalars=self.scalars(batch.scalars),
+            positions=self.positions(batch.place),
         )
+
+    def positions(self, place: Tensor | None) -> Tensor | None:
+        """Where the patches of each sample lie [B, N, axes]; None: where the grid says."""
+        return None if place is None else self.adapter.sample_positions(place, self.place_names)
+
+    def project(self, patches: Tensor, known: Tensor | None) -> Tensor:
+        """Patches [B, N, P] of noise or of a prediction, in the subspace in which samples lie."""
+        if self.geometry is None:
+            return patches
+        x = self.raw(patches if known is None else torch.where(known, patches, torch.nan))
+        return self.adapter.patchify(self.geometry.project(x)).nan_to_num(0.0)
 
     def _weight(self, weight: Tensor, x: Tensor) -> Tensor:
         """Weights that broadcast to x [B, C, …], to patches; the padding weighs nothing."""
@@ -101,15 +131,33 @@ class Patcher:
                 parts.append((~values.isnan()).float())
         return torch.cat(parts, dim=-1) if parts else None
 
-    def known(self, num_samples: int, device: torch.device) -> Tensor | None:
-        """Which values [B, N, P] a generated sample has: all that training data ever had."""
+    def known(
+        self, num_samples: int, device: torch.device, there: Tensor | None = None
+    ) -> Tensor | None:
+        """Which values [B, N, P] a generated sample has: all that training data ever had.
+
+        Of those only the ones that are `there` (bool [B, C, …]), if that is given.
+        """
         if self.all_known:
             return None
-        return self._ever_known.to(device).expand(num_samples, -1, -1)
+        ever = self._ever_known.to(device).expand(num_samples, -1, -1)
+        if there is None:
+            return ever
+        return ever & self.adapter.patchify(there.float()).nan_to_num(0.0).bool()
 
     def raw(self, x: Tensor) -> Tensor:
         """Patches [B, N, P] to raw shape [B, C, …], still standardized."""
         return self.adapter.unpatchify(x, self.shape)
+
+
+def _require_one_scale(moments: Moments) -> None:
+    std = moments.std
+    if bool((moments.mean != 0).any()) or bool((std != std[0]).any()):
+        raise UserError(
+            "The channels of these data are coordinates of points in space: standardization must "
+            "divide all by one number and move none. Write `standardization: {mode: fixed, mean: "
+            f"0, std: {float(std.square().mean().sqrt()):.2g}}}`."
+        )
 
 
 def _channels(values: Tensor, x: Tensor) -> Tensor:

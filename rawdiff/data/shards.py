@@ -26,7 +26,7 @@ from rawdiff.errors import UserError
 from rawdiff.files import write_text
 from rawdiff.settings import Settings
 
-PART_NAMES = ("x", "label", "scalars", "context", "weight")
+PART_NAMES = ("x", "label", "scalars", "context", "weight", "place")
 
 
 class Part(Settings):

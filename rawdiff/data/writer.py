@@ -31,11 +31,13 @@ class Writer(Settings, ABC):
         info: DataInfo,
         first_index: int = 0,
         labels: Sequence[int] | None = None,
+        place: Array | None = None,
     ) -> list[Path]:
         """Write samples [n, C, …] (float32, data units, NaN where missing); returns the files.
 
         `first_index` is the number of the first sample in the whole set, so that a large set can
-        be written in parts. Labels, where there are any, belong to the samples one by one.
+        be written in parts. Labels and place [n, A, …], where there are any, belong to the samples
+        one by one.
         """
 
     def draw(

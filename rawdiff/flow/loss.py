@@ -32,9 +32,14 @@ def draw_times(flow: FlowSettings, seed: int, index: Tensor) -> Tensor:
 
 def add_noise(x: Tensor, flow: FlowSettings, seed: int, index: Tensor) -> Noised:
     """Noise clean patches x [B, N, P], each at its own time."""
-    t = draw_times(flow, seed, index)
+    eps = draw_noise(x, flow, seed, index)
+    return interpolate(x, eps, draw_times(flow, seed, index))
+
+
+def draw_noise(x: Tensor, flow: FlowSettings, seed: int, index: Tensor) -> Tensor:
+    """eps for clean patches x [B, N, P], the samples at `index` [B] of a run."""
     eps = philox.normal(seed, philox.Stream.NOISE, index, x[0].numel()).view_as(x)
-    return interpolate(x, flow.noise_std * eps, t)
+    return flow.noise_std * eps
 
 
 def interpolate(x: Tensor, eps: Tensor, t: Tensor) -> Noised:

@@ -16,9 +16,9 @@ Solver: TypeAlias = Callable[[Velocity, Tensor, Tensor], Tensor]
 SolverName: TypeAlias = Literal["euler", "heun"]
 
 
-def time_grid(num_steps: int) -> Tensor:
-    """num_steps + 1 evenly spaced times from 0 to 1, float32, on the CPU."""
-    return torch.linspace(0, 1, num_steps + 1)
+def time_grid(num_steps: int, start: float = 0.0) -> Tensor:
+    """num_steps + 1 evenly spaced times from `start` to 1, float32, on the CPU."""
+    return torch.linspace(start, 1, num_steps + 1)
 
 
 def euler(velocity: Velocity, z: Tensor, times: Tensor) -> Tensor:

@@ -63,6 +63,7 @@ class Network(nn.Module, ABC):
         scalars: Tensor | None = None,
         extra: Tensor | None = None,
         present: Tensor | None = None,
+        positions: Tensor | None = None,
         dropout: DropoutKey | None = None,
         class_logits: bool = False,
     ) -> Tensor | tuple[Tensor, Tensor]:
@@ -70,6 +71,7 @@ class Network(nn.Module, ABC):
 
         label [B] (num_classes means none; None: none for all), scalars [B, S] with NaN for
         unknown, extra [B, N, extra_dim]; present [B, N] is False for patches that are not there.
+        positions [B, N, axes] replace the grid's, for samples that differ in them.
         `dropout` switches dropout on.
         """
 

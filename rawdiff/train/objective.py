@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -76,7 +77,7 @@ class Objective:
         """Raw micro-batch to the device, augmented and cut into patches."""
         batch = batch.to(self.device)
         seed, index = self.recipe.seed, batch.index
-        batch = self.train.augment(batch, _Draws(seed, index))
+        batch = self.train.render(self.train.augment(batch, _Draws(seed, index)))
         told = batch.label
         if told is not None:
             no_label = self.train.info.num_classes
@@ -90,7 +91,8 @@ class Objective:
         device; processes talk only where values may be missing or weighted.
         """
         if self.patcher.all_known and batch.weight is None:
-            return float(batch.x.numel() * processes.count)
+            return float(len(batch) * math.prod(self.patcher.shape) * processes.count)
+        batch = self.train.render(batch)  # nothing is added to what is there by augmentation
         present = (~batch.x.isnan()).double()
         if batch.weight is not None:
             present *= batch.weight
@@ -98,8 +100,10 @@ class Objective:
 
     def add_noise(self, prepared: Prepared) -> flow_loss.Noised:
         """Each sample of a micro-batch at its own time."""
-        seed = self.recipe.seed
-        return flow_loss.add_noise(prepared.patches.x, self.flow, seed, prepared.index)
+        patches, index, seed = prepared.patches, prepared.index, self.recipe.seed
+        eps = flow_loss.draw_noise(patches.x, self.flow, seed, index)
+        eps = self.patcher.project(eps, patches.known)
+        return flow_loss.interpolate(patches.x, eps, flow_loss.draw_times(self.flow, seed, index))
 
     def errors(self, network: Network, prepared: Prepared, noised: flow_loss.Noised) -> Errors:
         """Errors of the network's prediction for one micro-batch."""
@@ -112,6 +116,7 @@ class Objective:
                 scalars=patches.scalars,
                 extra=patches.extra,
                 present=patches.present,
+                positions=patches.positions,
                 dropout=DropoutKey(recipe.seed, prepared.index),
                 class_logits=network.has_class_head,
             )

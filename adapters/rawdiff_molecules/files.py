@@ -1,0 +1,103 @@
+"""Files of molecules or structures: which there are under a path, and what is in each."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, TypeAlias
+
+from rawdiff.errors import UserError
+from rawdiff_molecules.entry import Chain, Molecule
+from rawdiff_molecules.packing import LeftOut
+from rawdiff_molecules.ragged import Kind, Reject, record_of
+from rawdiff_molecules.sdf import read_sdf
+from rawdiff_molecules.xyz import read_xyz
+
+Found: TypeAlias = Molecule | Chain | Reject | LeftOut
+Read: TypeAlias = Callable[[Iterable[str], str, str], Iterator[Found]]
+
+SUFFIXES: dict[Kind, tuple[str, ...]] = {
+    "molecules": (".xyz", ".extxyz", ".sdf", ".sd", ".mol"),
+    "chains": (".pdb", ".ent", ".cif", ".mmcif", ".bcif"),
+}
+READERS: dict[str, Read] = {
+    ".xyz": read_xyz,
+    ".extxyz": read_xyz,
+    ".sdf": read_sdf,
+    ".sd": read_sdf,
+    ".mol": read_sdf,
+}
+
+
+class File(NamedTuple):
+    """`name` is its path below the folder that was given, or its bare name."""
+
+    path: Path
+    name: str
+
+    @property
+    def suffix(self) -> str:
+        """In small letters, without .gz."""
+        return _suffix(self.path)
+
+    @property
+    def stem(self) -> str:
+        """`name` without its endings: where an id starts."""
+        return self.name.removesuffix(".gz")[: -len(self.suffix)]
+
+
+def _suffix(path: Path) -> str:
+    return Path(path.name.removesuffix(".gz")).suffix.lower()
+
+
+def find_files(path: str | Path, kind: Kind) -> list[File]:
+    """Of a kind, in the order of their names; a folder is searched through all levels.
+
+    A .txt file is a list: one path a line, from its own folder. UserError where there is nothing.
+    """
+    given = Path(path).expanduser()
+    if given.is_dir():
+        below = sorted(p for p in given.rglob("*") if _suffix(p) in SUFFIXES[kind] and p.is_file())
+        found = [File(p, p.relative_to(given).as_posix()) for p in below]
+    elif given.suffix == ".txt" and given.is_file():
+        lines = [line.strip() for line in given.read_text().splitlines()]
+        found = [f for line in lines if line for f in find_files(given.parent / line, kind)]
+    elif not given.is_file():
+        raise UserError(f"{given} does not exist. Give `data.path` a file or a folder.")
+    elif _suffix(given) in SUFFIXES[kind]:
+        found = [File(given, given.name)]
+    else:
+        found = []
+    if not found:
+        raise UserError(
+            f"{given} has no file of {kind}: they end in {', '.join(SUFFIXES[kind])}, or that "
+            "and .gz."
+        )
+    return found
+
+
+def read_file(file: File) -> Iterator[Found]:
+    """What is in a file; whatever cannot be read, or is empty, is a Reject."""
+    number = 0
+    try:
+        with open_bytes(file.path) as stream:
+            lines = io.TextIOWrapper(stream, encoding="utf-8", errors="replace")
+            for found in READERS[file.suffix](lines, file.name, file.stem):
+                number += 1
+                yield found
+    except (OSError, EOFError, zlib.error) as error:
+        what = "a truncated gz file" if isinstance(error, EOFError) else f"damaged: {error}"
+        yield Reject("", record_of(file.name, number + 1), f"{what}; the rest is not read")
+    else:
+        if not number:
+            yield Reject("", record_of(file.name, 1), "nothing is in the file")
+
+
+def open_bytes(path: Path) -> BinaryIO:
+    """Unpacked, if it is gz by its first bytes, whatever its name says."""
+    with path.open("rb") as file:
+        is_gz = file.read(2) == b"\x1f\x8b"
+    return io.BufferedReader(gzip.open(path)) if is_gz else path.open("rb")  # type: ignore[arg-type]

@@ -1,0 +1,123 @@
+"""A dataset whose samples are made of the entries of files: molecules, or chains of proteins."""
+
+from __future__ import annotations
+
+from abc import ABC
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from pydantic import PrivateAttr
+
+from rawdiff.data.dataset import Array, Dataset, Finding
+from rawdiff.data.packed import packed_folder
+from rawdiff.errors import UserError
+from rawdiff_molecules.files import File, Found, find_files, read_file
+from rawdiff_molecules.packing import packing
+from rawdiff_molecules.ragged import Entries, Kind, Source
+
+PACKED_NAME = "entries.h5"
+NUM_SHOWN = 5  # reasons of rejects
+
+
+class EntryDataset(Dataset, ABC):
+    """Entries of `path`: a file, a folder, or a list of files; or a packed file (.h5).
+
+    Files are read once, by `rawdiff prepare`; samples are made from the packed copy.
+    """
+
+    kind: ClassVar[Kind]
+    stored_by: ClassVar[tuple[str, ...]] = ("path",)
+    """The settings that say what is read; others only select of it."""
+
+    path: str
+    _copy: Path | None = PrivateAttr(default=None)
+
+    @cached_property
+    def entries(self) -> Entries:
+        """UserError where `path` is not packed yet, or holds entries of another kind."""
+        given = Path(self.path).expanduser()
+        if self._copy is None and given.suffix != ".h5":
+            find_files(self.path, self.kind)
+            raise UserError(
+                f"{given} is not packed yet: run `rawdiff prepare` with this recipe, here, once."
+            )
+        entries = Entries(self._copy or given)
+        if entries.kind != self.kind:
+            raise UserError(f"{entries.path} holds {entries.kind}, not {self.kind}.")
+        return entries
+
+    def pack(self, root: Path, progress: Callable[[int, int], None]) -> Path:
+        """One file of all entries; a call that was stopped starts anew."""
+        path = self._packed_path(root)
+        if self.packed(root) is None:
+            files = find_files(self.path, self.kind)
+            with packing(self.kind, path) as target:
+                for number, file in enumerate(files):
+                    progress(number, len(files))
+                    target.begin(Source(file.name, file.path.stat().st_size))
+                    for found in self.read(file):
+                        target.add(found)
+            progress(len(files), len(files))
+        return path
+
+    def read(self, file: File) -> Iterator[Found]:
+        return read_file(file)
+
+    def packed(self, root: Path) -> EntryDataset | None:
+        path = self._packed_path(root)
+        if not path.is_file():
+            return None
+        copy = type(self)(**self.model_dump())
+        copy._copy = path
+        self._require_same_files(copy.entries)
+        return copy
+
+    def _packed_path(self, root: Path) -> Path:
+        return packed_folder(self, root, self.stored_by) / PACKED_NAME
+
+    def _require_same_files(self, entries: Entries) -> None:
+        """UserError unless the files are as they were; they may be gone."""
+        try:
+            files = find_files(self.path, self.kind)
+        except UserError:
+            return
+        found = [Source(file.name, file.path.stat().st_size) for file in files]
+        if found != entries.sources:
+            changed = set(found) ^ set(entries.sources)
+            raise UserError(
+                f"{entries.path} was packed from other files than those of {self.path} now: "
+                f"{len(changed)} differ, such as {min(changed).name}. Delete the copy and run "
+                "`rawdiff prepare` again."
+            )
+
+    def findings(self) -> Iterator[Finding]:
+        """How many entries there are, of which sizes, and what was not read and why."""
+        entries = self.entries
+        yield Finding(self.kind, f"{len(entries):,} of {len(entries.sources):,} files")
+        if len(entries):
+            yield Finding("atoms", _spread(entries.num_atoms))
+            if self.kind == "chains":
+                yield Finding("residues", _spread(entries.num_residues))
+        reasons = Counter(reject.reason for reject in entries.rejects).most_common()
+        listed = "; ".join(f"{count:,} {reason}" for reason, count in reasons[:NUM_SHOWN])
+        more = f"; {len(reasons) - NUM_SHOWN} other reasons" if len(reasons) > NUM_SHOWN else ""
+        yield Finding("rejects", f"{len(entries.rejects):,}: {listed}{more}" if reasons else "none")
+        if entries.left_out:
+            parts = [f"{count:,} {what}" for what, count in sorted(entries.left_out.items())]
+            yield Finding("left out", ", ".join(parts))
+
+    def __getstate__(self) -> dict[Any, Any]:
+        """Without the mapped file, which each process opens for itself."""
+        state = super().__getstate__()
+        kept = {name: value for name, value in state["__dict__"].items() if name != "entries"}
+        return state | {"__dict__": kept}
+
+
+def _spread(sizes: Array) -> str:
+    return (
+        f"{sizes.min():,} to {sizes.max():,}, median {np.median(sizes):g}, {sizes.sum():,} in all"
+    )
