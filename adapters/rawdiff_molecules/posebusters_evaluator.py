@@ -44,7 +44,11 @@ class PoseBustersEvaluator(FeatureEvaluator):
         return ("", *self._checks, "unanswered")
 
     def obstacle(self, basis: Basis) -> str | None:
-        return Lattice.obstacle(basis.info)
+        try:
+            Lattice.of(basis.info)
+        except UserError as error:
+            return str(error)
+        return None
 
     def origin(self) -> dict[str, Any]:
         return super().origin() | {"posebusters": version()}
