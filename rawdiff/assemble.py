@@ -17,7 +17,13 @@ from rawdiff.data.loading import Subset
 from rawdiff.data.order import split
 from rawdiff.data.packed import find_packed
 from rawdiff.data.patcher import Patcher
-from rawdiff.data.statistics import Moments, Statistics, fixed, measure
+from rawdiff.data.statistics import (
+    Moments,
+    StandardizationSettings,
+    Statistics,
+    fixed,
+    measure,
+)
 from rawdiff.data.writer import Writer
 from rawdiff.errors import UserError
 from rawdiff.grid import PatchGrid
@@ -122,23 +128,32 @@ def take_statistics(recipe: Recipe, train: Subset) -> Statistics:
     integers cannot be missing.
     """
     settings, info = recipe.standardization, train.info
-    mean = 0.0 if settings.mean is None else settings.mean
-    std = 1.0 if settings.std is None else settings.std
     sample = train.get_batch([0])[0]
     if settings.mode != "statistics":
         known_kinds = sample.context is None and sample.scalars is None
         if known_kinds and info.stored_shape is None and sample.x.dtype.kind in "iu":
-            return fixed(mean, std, info.shape)
+            return fixed(*_given_moments(settings), info.shape)
     learned_bytes = 4 * math.prod(info.shape)
     size = max(1, min(256, BYTES_AT_ONCE // max(sample_bytes(sample), learned_bytes, 1)))
     if settings.num_samples is not None:
         chosen = spread(settings.num_samples, len(train))
         train = Subset(train.dataset, [train.indices[i] for i in chosen])
-    measured = measure(train.batches(size, recipe.train.num_workers))
+    return applied(settings, measure(train.batches(size, recipe.train.num_workers)))
+
+
+def applied(settings: StandardizationSettings, measured: Statistics) -> Statistics:
+    """With the mean and spread by which samples are standardized, measured or given."""
     if settings.mode == "statistics":
         return measured
-    channels = torch.ones(info.shape[0])
+    mean, std = _given_moments(settings)
+    channels = torch.ones_like(measured.x.mean)
     return dataclasses.replace(measured, x=Moments(mean * channels, std * channels))
+
+
+def _given_moments(settings: StandardizationSettings) -> tuple[float, float]:
+    """Those of `fixed`, or those that change nothing."""
+    mean = 0.0 if settings.mean is None else settings.mean
+    return mean, 1.0 if settings.std is None else settings.std
 
 
 def make_patcher(

@@ -15,7 +15,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rawdiff.assemble import make_network, make_patcher, open_data, packed_or_raw, patch_grid
+from rawdiff.assemble import (
+    applied,
+    make_network,
+    make_patcher,
+    open_data,
+    packed_or_raw,
+    patch_grid,
+)
 from rawdiff.conditions import spread
 from rawdiff.data.dataset import DataInfo, collate
 from rawdiff.data.patcher import Patcher
@@ -52,6 +59,7 @@ def check(recipe: Recipe, machines: Machines | None = None) -> list[Row]:
     found = _look_at_data(recipe)
     rows, info, statistics = list(found.rows), found.info, found.statistics
     grid = patch_grid(recipe, info)
+    statistics = applied(recipe.standardization, statistics)
     patcher = make_patcher(recipe, info, statistics, torch.device("cpu"))
     network = make_network(recipe, info, patcher)
     cost = measure_cost(network)
