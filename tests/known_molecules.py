@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from rawdiff_molecules.features import Positioned
+from rawdiff_molecules.lattice import Lattice, voxelize
 from rdkit import Chem
 from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
 from torch import Tensor
@@ -11,8 +13,6 @@ from torch import Tensor
 from rawdiff.adapter import GridAdapter
 from rawdiff.data.dataset import DataInfo
 from rawdiff.evaluate.evaluator import Basis
-from rawdiff_molecules.features import Positioned
-from rawdiff_molecules.lattice import Lattice, voxelize
 
 LATTICE = Lattice(num_voxels=(24, 24, 24), spacing=0.4, radius=0.5, elements=("C", "H", "N", "O"))
 NUMBERS = np.array([6, 1, 7, 8])  # of the channels

@@ -40,6 +40,10 @@ class Bonded:
     factor: float | None = None
 
     @property
+    def has_orders(self) -> bool:
+        return self.how in ("neutral", "ion")
+
+    @property
     def provenance(self) -> str:
         """How the bonds were found, for files."""
         if self.how is None:

@@ -37,7 +37,7 @@ def _title(bonded: Bonded) -> str:
 
 
 def _tile(bonded: Bonded) -> Image.Image | str:
-    if bonded.how not in ("neutral", "ion"):
+    if not bonded.has_orders:
         return "\n".join(textwrap.wrap(bonded.reason, CHARACTERS, max_lines=LINES))
     try:
         return _drawing(bonded.molecule)

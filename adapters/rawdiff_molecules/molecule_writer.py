@@ -38,10 +38,6 @@ class Generated(NamedTuple):
     def name(self) -> str:
         return f"{self.number:06d}"
 
-    @property
-    def has_orders(self) -> bool:
-        return self.bonded.how in ("neutral", "ion")
-
 
 class MoleculeWriter(Writer):
     """`molecules.sdf`, `failed/000042.xyz` for atoms without bond orders, and `report.json`.
@@ -65,7 +61,7 @@ class MoleculeWriter(Writer):
         folder.mkdir(parents=True, exist_ok=True)
         sdf = folder / SDF_FILE
         with sdf.open("a" if first_index else "w", encoding="utf-8") as file:
-            file.writelines(sdf_record(one) for one in found if one.has_orders)
+            file.writelines(sdf_record(one) for one in found if one.bonded.has_orders)
         failed = [_write_xyz(one, folder) for one in found if _atoms_alone(one)]
         report = folder / REPORT_FILE
         before = json.loads(report.read_text())["samples"] if first_index else []
@@ -91,8 +87,14 @@ class MoleculeWriter(Writer):
 def _generated(samples: Array, info: DataInfo, first_index: int) -> list[Generated]:
     return [
         Generated(first_index + i, atoms, find_bonds(atoms.elements, atoms.positions))
-        for i, atoms in enumerate(decode(samples, info))
+        for i, atoms in enumerate(map(in_order, decode(samples, info)))
     ]
+
+
+def in_order(atoms: Decoded) -> Decoded:
+    """Heavy elements first, then along z; the same however many samples were decoded at once."""
+    order = np.lexsort([atoms.positions[:, 2], -atoms.elements.astype(np.int64)])
+    return Decoded(atoms.elements[order], atoms.positions[order], atoms.peaks[order])
 
 
 def sdf_record(one: Generated) -> str:
@@ -112,7 +114,7 @@ def sdf_record(one: Generated) -> str:
 
 
 def _atoms_alone(one: Generated) -> bool:
-    return not one.has_orders and len(one.atoms.elements) > 0
+    return not one.bonded.has_orders and len(one.atoms.elements) > 0
 
 
 def _write_xyz(one: Generated, folder: Path) -> Path:
@@ -132,7 +134,7 @@ def _entry(one: Generated) -> dict[str, Any]:
         "sample": one.number,
         "atoms": len(one.atoms.elements),
         "formula": formula(bonded),
-        "smiles": smiles(bonded.molecule, stereo=True) if one.has_orders else "",
+        "smiles": smiles(bonded.molecule, stereo=True) if one.bonded.has_orders else "",
         "how": bonded.how or "none",
         "bonds": bonded.provenance,
         "charge": bonded.charge,

@@ -63,7 +63,7 @@ class PoseBustersEvaluator(FeatureEvaluator):
         state = torch.zeros(len(batch), dtype=torch.uint8)
         for i, decoded in enumerate(decode(batch, basis.info)):
             bonded = find_bonds(decoded.elements, decoded.positions)
-            if bonded.how not in ("neutral", "ion") or bonded.num_fragments != 1:
+            if bonded.molecule is None or not bonded.has_orders or bonded.num_fragments != 1:
                 continue
             found = _process(self.energy).ask(bonded.molecule.ToBinary(), self.timeout_s)
             state[i] = 1 if found is None else 2

@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 from known_molecules import known, without
-from rdkit import Chem
-
 from rawdiff_molecules.bonds import find_bonds
 from rawdiff_molecules.features import Positioned, smiles
+from rdkit import Chem
 
 KNOWN = [
     "C",

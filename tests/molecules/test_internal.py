@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-
 from rawdiff_molecules.internal import Atoms, bond_angles, bond_lengths, torsions
 
 

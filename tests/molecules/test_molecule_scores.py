@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 from known_molecules import INFO, basis, densities, known, noisy, without
+from rawdiff_molecules.features import Positioned, features, identity
+from rawdiff_molecules.molecule_evaluator import GOALS, MoleculeEvaluator
 from rdkit import Chem
 
 from rawdiff.data.dataset import DataInfo
 from rawdiff.evaluate.evaluator import Basis
-from rawdiff_molecules.features import Positioned, features, identity
-from rawdiff_molecules.molecule_evaluator import GOALS, MoleculeEvaluator
 
 TEXTS = ["CCO", "c1ccccc1", "CC(=O)C", "C1CC1", "CCN", "CC#N", "OCC=C", "c1cc[nH]c1", "CCC", "COC"]
 

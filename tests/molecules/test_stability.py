@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 from known_molecules import known, without
-from rdkit import Chem
-
 from rawdiff_molecules.bonds import Bonded, find_bonds
 from rawdiff_molecules.stability import stable_atoms
+from rdkit import Chem
 
 
 def stable(molecule, *, ions: bool = False):
