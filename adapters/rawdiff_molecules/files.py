@@ -14,15 +14,12 @@ from rawdiff_molecules.entry import Chain, Molecule
 from rawdiff_molecules.packing import LeftOut
 from rawdiff_molecules.ragged import Kind, Reject, record_of
 from rawdiff_molecules.sdf import read_sdf
+from rawdiff_molecules.structures import TABLES, Reading, read_structure
 from rawdiff_molecules.xyz import read_xyz
 
 Found: TypeAlias = Molecule | Chain | Reject | LeftOut
 Read: TypeAlias = Callable[[Iterable[str], str, str], Iterator[Found]]
 
-SUFFIXES: dict[Kind, tuple[str, ...]] = {
-    "molecules": (".xyz", ".extxyz", ".sdf", ".sd", ".mol"),
-    "chains": (".pdb", ".ent", ".cif", ".mmcif", ".bcif"),
-}
 READERS: dict[str, Read] = {
     ".xyz": read_xyz,
     ".extxyz": read_xyz,
@@ -30,6 +27,7 @@ READERS: dict[str, Read] = {
     ".sd": read_sdf,
     ".mol": read_sdf,
 }
+SUFFIXES: dict[Kind, tuple[str, ...]] = {"molecules": tuple(READERS), "chains": tuple(TABLES)}
 
 
 class File(NamedTuple):
@@ -79,13 +77,12 @@ def find_files(path: str | Path, kind: Kind) -> list[File]:
     return found
 
 
-def read_file(file: File) -> Iterator[Found]:
+def read_file(file: File, reading: Reading) -> Iterator[Found]:
     """What is in a file; whatever cannot be read, or is empty, is a Reject."""
     number = 0
     try:
         with open_bytes(file.path) as stream:
-            lines = io.TextIOWrapper(stream, encoding="utf-8", errors="replace")
-            for found in READERS[file.suffix](lines, file.name, file.stem):
+            for found in _read(stream, file, reading):
                 number += 1
                 yield found
     except (OSError, EOFError, zlib.error) as error:
@@ -94,6 +91,13 @@ def read_file(file: File) -> Iterator[Found]:
     else:
         if not number:
             yield Reject("", record_of(file.name, 1), "nothing is in the file")
+
+
+def _read(stream: BinaryIO, file: File, reading: Reading) -> Iterator[Found]:
+    if file.suffix in READERS:
+        lines = io.TextIOWrapper(stream, encoding="utf-8", errors="replace")
+        return READERS[file.suffix](lines, file.name, file.stem)
+    return read_structure(stream.read(), file.suffix, file.name, file.stem, reading)
 
 
 def open_bytes(path: Path) -> BinaryIO:

@@ -161,13 +161,16 @@ class Entries:
         ]
         return [found[i] for i in back]
 
-    def chains(self, indices: Sequence[int] | Array) -> list[Chain]:
-        """In the order of `indices`; IndexError for one that is not there."""
+    def chains(self, indices: Sequence[int] | Array, *, atoms: bool = True) -> list[Chain]:
+        """In the order of `indices`; IndexError for one that is not there.
+
+        Without `atoms` they have their backbones alone, and are read several times as fast.
+        """
         order, back = self._sorted(indices)
         residues, r = self._children("entries/residue_offsets", order)
-        atoms, ends = self._children("residues/atom_offsets", residues)
+        rows, ends = self._children("residues/atom_offsets", residues, atoms)
         of_residue = {name: self._take(f"residues/{name}", residues) for name in OF_RESIDUE}
-        names, elements, positions = (self._take(f"atoms/{name}", atoms) for name in OF_ATOM)
+        names, elements, positions = (self._take(f"atoms/{name}", rows) for name in OF_ATOM)
         offsets = np.array(ends)
         found = []
         for i, origin in enumerate(self._origins(order)):
@@ -192,10 +195,15 @@ class Entries:
         order, back = np.unique(wanted, return_inverse=True)
         return order, back.tolist()
 
-    def _children(self, offsets: str, parents: Array) -> tuple[Array, list[int]]:
-        """The rows of the children of all parents, and the offsets of each parent's in these."""
+    def _children(
+        self, offsets: str, parents: Array, wanted: bool = True
+    ) -> tuple[Array, list[int]]:
+        """The rows of the children of all parents, and the offsets of each parent's in these.
+
+        As if they had none where children are not `wanted`.
+        """
         first = self._take(offsets, parents)
-        counts = self._take(offsets, parents + 1) - first
+        counts = (self._take(offsets, parents + 1) - first) * wanted
         ends = np.concatenate([[0], np.cumsum(counts)])
         return np.repeat(first - ends[:-1], counts) + np.arange(ends[-1]), ends.tolist()
 
