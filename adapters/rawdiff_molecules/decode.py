@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from rawdiff.data.dataset import Array, DataInfo
 from rawdiff_molecules.elements import element_number
@@ -81,46 +80,68 @@ def expected_counts(densities: Tensor, lattice: Lattice) -> Tensor:
 
 def _peaks(densities: Tensor, lattice: Lattice, threshold: float) -> Atoms:
     """Voxels that none of their neighbours exceeds, with their place between the voxels."""
-    highest = F.max_pool3d(densities, 3, stride=1, padding=1)
-    is_peak = (densities == highest) & (densities > threshold)
-    num = max(int(is_peak.flatten(1).sum(1).max()), 1)
-    heights, flat = torch.where(is_peak, densities, 0.0).flatten(1).topk(num)
-    channel, *index = torch.unravel_index(flat, densities.shape[1:])
-    sample = torch.arange(len(densities), device=densities.device)[:, None]
-    log = densities.clamp(min=1e-6).log()
-    positions = []
-    for axis, centres in enumerate(lattice.centres(densities)):
-        here = centres[index[axis]]
-        offset = _offset(log, sample, channel, index, axis, lattice)
-        positions.append(here + offset * lattice.spacing)
-    return Atoms(torch.stack(positions, -1), heights, channel, heights > 0)
+    at = (densities > threshold).nonzero()  # [K, 5]: few of all voxels
+    near = _neighbourhoods(densities, at)
+    at, near = at[is_peak := near[:, 1, 1, 1] == near.amax((1, 2, 3))], near[is_peak]
+    offsets = torch.stack([_offsets(line, lattice) for line in _lines(near, at, lattice)], -1)
+    centres = [along[i] for along, i in zip(lattice.centres(at), at.T[2:], strict=True)]
+    positions = torch.stack(centres, -1) + offsets * lattice.spacing
+    return _padded(len(densities), at[:, 0], positions, near[:, 1, 1, 1], at[:, 1])
 
 
-def _offset(
-    log: Tensor,
-    sample: Tensor,
-    channel: Tensor,
-    index: list[Tensor],
-    axis: int,
-    lattice: Lattice,
-) -> Tensor:
-    """From the voxel to the top of the parabola through three logarithms, in voxels [B, A].
+def _neighbourhoods(densities: Tensor, at: Tensor) -> Tensor:
+    """Values of the 27 voxels around each one [K, 3, 3, 3]; beyond a wall, of the last before."""
+    steps = torch.arange(-1, 2, device=at.device)
+    x, y, z = (
+        (at[:, 2 + axis, None] + steps).clamp(0, densities.shape[2 + axis] - 1) for axis in range(3)
+    )
+    sample, channel = at[:, 0, None, None, None], at[:, 1, None, None, None]
+    return densities[sample, channel, x[:, :, None, None], y[:, None, :, None], z[:, None, None]]
 
-    At a wall, where there is no third, the known width gives the parabola's curvature.
+
+def _lines(near: Tensor, at: Tensor, lattice: Lattice) -> list[Tensor]:
+    """Logarithms of three voxels in a row along x, y and z: [K, 3] each.
+
+    At a wall, where there is no third, the known width gives the parabola that it lies on.
     """
-    last = log.shape[2 + axis] - 1
-
-    def at(step: int) -> Tensor:
-        moved = [*index]
-        moved[axis] = (index[axis] + step).clamp(0, last)
-        return log[sample, channel, moved[0], moved[1], moved[2]]
-
-    before, here, after = at(-1), at(0), at(1)
+    log = near.clamp(min=1e-6).log()
+    lines = [log[:, :, 1, 1], log[:, 1, :, 1], log[:, 1, 1, :]]
     curvature = -2 * (lattice.spacing / lattice.width) ** 2  # of one atom alone
-    before = torch.where(index[axis] == 0, 2 * here - after + curvature, before)
-    after = torch.where(index[axis] == last, 2 * here - before + curvature, after)
-    bend = (before - 2 * here + after).clamp(max=curvature / 4)
+    walled = []
+    for line, i, num in zip(lines, at.T[2:], lattice.num_voxels, strict=True):
+        before, here, after = line.unbind(-1)
+        first, last = i == 0, i == num - 1
+        before, after = (
+            torch.where(first, 2 * here - after + curvature, before),
+            torch.where(last, 2 * here - before + curvature, after),
+        )
+        walled.append(torch.stack((before, here, after), -1))
+    return walled
+
+
+def _offsets(line: Tensor, lattice: Lattice) -> Tensor:
+    """From the middle voxel to the top of the parabola through three logarithms, in voxels [K]."""
+    before, here, after = line.unbind(-1)
+    flattest = -0.5 * (lattice.spacing / lattice.width) ** 2
+    bend = (before - 2 * here + after).clamp(max=flattest)
     return ((before - after) / (2 * bend)).clamp(-0.5, 0.5)
+
+
+def _padded(num: int, sample: Tensor, positions: Tensor, heights: Tensor, channel: Tensor) -> Atoms:
+    """Atoms one after another, by sample, to those of `num` samples beside each other."""
+    counts = torch.bincount(sample, minlength=num)
+    place = torch.arange(len(sample), device=sample.device) - (counts.cumsum(0) - counts)[sample]
+    shape = (num, max(int(counts.max()), 1))
+    atoms = Atoms(
+        positions.new_zeros(*shape, 3),
+        heights.new_zeros(shape),
+        channel.new_zeros(shape),
+        torch.zeros(shape, dtype=torch.bool, device=sample.device),
+    )
+    for target, values in zip(atoms.tensors, (positions, heights, channel), strict=False):
+        target[sample, place] = values
+    atoms.present[sample, place] = True
+    return atoms
 
 
 def _sorted(atoms: Atoms) -> Atoms:
