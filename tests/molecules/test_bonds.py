@@ -89,6 +89,21 @@ def test_the_search_for_orders_ends(monkeypatch) -> None:
     assert bonded.how == "distances"
 
 
+def test_a_bare_proton_makes_no_molecule_whole() -> None:
+    """RDKit alone calls it neutral, with a negative charge at the other end."""
+    torn = known("CN")
+    torn.positions[-1] += 4
+    bonded = bonds_of(torn)
+    assert bonded.how == "distances"
+    assert "bound to nothing" in bonded.reason
+
+
+def test_charges_beyond_the_limit_make_no_molecule_whole(monkeypatch) -> None:
+    monkeypatch.setattr("rawdiff_molecules.bonds.MAX_CHARGE", 0)
+    assert bonds_of(known("CN")).how == "neutral"
+    assert bonds_of(known("C[N+](=O)[O-]")).how == "distances"
+
+
 def test_random_atoms_never_raise() -> None:
     rng = np.random.default_rng(0)
     for num in (1, 2, 5, 30, 120):
