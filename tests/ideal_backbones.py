@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -29,7 +30,7 @@ def build(residues: list[Residue]) -> Tensor:
     turn = math.radians(180 - ANGLES["N-CA-C"])
     step = torch.tensor([math.cos(turn), math.sin(turn), 0.0], dtype=torch.float64)
     atoms.append(atoms[1] + BONDS["CA-C"] * step)
-    for before, residue in zip(residues, residues[1:], strict=False):
+    for before, residue in itertools.pairwise(residues):
         atoms.append(_extend(atoms, BONDS["C-N"], ANGLES["CA-C-N"], before.psi))
         atoms.append(_extend(atoms, BONDS["N-CA"], ANGLES["C-N-CA"], residue.omega))
         atoms.append(_extend(atoms, BONDS["CA-C"], ANGLES["N-CA-C"], residue.phi))

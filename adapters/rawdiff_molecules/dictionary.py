@@ -78,7 +78,8 @@ def to_sdf(molecules: Iterator[Any]) -> tuple[str, int]:
     with rdkit().chem.SDWriter(text) as writer:
         for molecule in molecules:
             writer.write(molecule)
-        return text.getvalue(), writer.NumMols()
+        count = writer.NumMols()
+    return text.getvalue(), count
 
 
 def main(argv: Sequence[str] | None = None) -> int:

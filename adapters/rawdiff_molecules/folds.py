@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, TypeAlias
 
-import biotite.structure
-import networkx
 import numpy as np
 import torch
 from torch import Tensor
@@ -14,6 +13,10 @@ from torch.nn import functional as F
 from rawdiff.data.dataset import Array
 from rawdiff_molecules.entry import BACKBONE
 from rawdiff_molecules.geometry import distance_map, present
+from rawdiff_molecules.optional import require_structure
+
+Atoms: TypeAlias = Any
+"""A biotite.structure.AtomArray."""
 
 SAME_FOLD = 0.5  # TM-score. (Xu and Zhang 2010, doi 10.1093/bioinformatics/btq066)
 SSE = ("a", "b", "c")  # helix, strand, coil
@@ -21,7 +24,7 @@ NUM_POINTS = 24  # along a chain, in its outline
 MIN_RESIDUES = 5
 
 
-def atoms_of(backbone: Array, index: Array) -> biotite.structure.AtomArray:
+def atoms_of(backbone: Array, index: Array) -> Atoms:
     """Residues of [L, 4, 3] that have all four atoms; `index` [L] has gaps where some are missing.
 
     They are called glycine.
@@ -30,8 +33,8 @@ def atoms_of(backbone: Array, index: Array) -> biotite.structure.AtomArray:
     return _array(backbone[whole], index[whole], BACKBONE)
 
 
-def _array(atoms: Array, index: Array, names: Sequence[str]) -> biotite.structure.AtomArray:
-    found = biotite.structure.AtomArray(len(atoms) * len(names))
+def _array(atoms: Array, index: Array, names: Sequence[str]) -> Atoms:
+    found = require_structure().AtomArray(len(atoms) * len(names))
     found.coord = atoms.reshape(-1, 3).astype(np.float32)
     found.res_id = np.repeat(np.rint(index).astype(int), len(names))
     found.atom_name = np.tile(names, len(atoms))
@@ -49,12 +52,10 @@ def secondary_structure(ca: Array, index: Array) -> Array:
     there = np.isfinite(ca).all(axis=-1)
     if not there.any():
         return np.empty(0, dtype="U1")
-    return biotite.structure.annotate_sse(_array(ca[there, None], index[there], ("CA",)))
+    return require_structure().annotate_sse(_array(ca[there, None], index[there], ("CA",)))
 
 
-def tm_score(
-    a: biotite.structure.AtomArray, b: biotite.structure.AtomArray, num_residues: int
-) -> float:
+def tm_score(a: Atoms, b: Atoms, num_residues: int) -> float:
     """Likeness of two backbones, 0 to 1, for a scale of `num_residues`. (Zhang and Skolnick 2004)
 
     0 where no part of one is like any part of the other, so that nothing can be superposed.
@@ -62,19 +63,19 @@ def tm_score(
     if min(len(a), len(b)) < MIN_RESIDUES * len(BACKBONE):
         return 0.0
     try:
-        moved, _, of_a, of_b = biotite.structure.superimpose_structural_homologs(
+        moved, _, of_a, of_b = require_structure().superimpose_structural_homologs(
             a, b, max_iterations=20, reference_length=num_residues
         )
     except (ValueError, IndexError, np.linalg.LinAlgError):
         return 0.0
-    return float(biotite.structure.tm_score(a, moved, of_a, of_b, num_residues))
+    return float(require_structure().tm_score(a, moved, of_a, of_b, num_residues))
 
 
-def num_residues(atoms: biotite.structure.AtomArray) -> int:
+def num_residues(atoms: Atoms) -> int:
     return len(atoms) // len(BACKBONE)
 
 
-def likeness(chains: Sequence[biotite.structure.AtomArray]) -> Array:
+def likeness(chains: Sequence[Atoms]) -> Array:
     """TM-scores [n, n] of all pairs, each for the mean of their numbers of residues."""
     found = np.eye(len(chains))
     for i, a in enumerate(chains):
@@ -86,7 +87,10 @@ def likeness(chains: Sequence[biotite.structure.AtomArray]) -> Array:
 
 def num_clusters(scores: Array) -> int:
     """Folds among n chains: those linked by TM-scores [n, n] over 0.5 are one."""
-    return networkx.number_connected_components(networkx.from_numpy_array(scores > SAME_FOLD))
+    linked = (scores > SAME_FOLD) | np.eye(len(scores), dtype=bool)
+    while (farther := linked @ linked).sum() > linked.sum():
+        linked = farther
+    return len(np.unique(linked, axis=0))
 
 
 def outline(ca: Tensor) -> Tensor:
@@ -101,9 +105,7 @@ def outline(ca: Tensor) -> Tensor:
     return distance_map(even[0].T).flatten()
 
 
-def nearest(
-    chain: biotite.structure.AtomArray, others: Sequence[biotite.structure.AtomArray]
-) -> float:
+def nearest(chain: Atoms, others: Sequence[Atoms]) -> float:
     """The largest TM-score with any of the others, for the number of its own residues."""
     own = num_residues(chain)
     return max((tm_score(chain, other, own) for other in others), default=0.0)

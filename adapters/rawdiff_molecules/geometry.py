@@ -1,49 +1,19 @@
-"""Points in space: superposition, angles, distances; NaN where an atom is missing."""
+"""Points in space: distances, angles, likeness; NaN where an atom is missing."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
+
+from rawdiff_molecules.motion import superpose
 
 NUM_ATOMS = 4  # N, CA, C, O
 N, CA, C, O = range(NUM_ATOMS)  # noqa: E741 - the names of the atoms
 
 
-class Motion(NamedTuple):
-    """A proper rotation [..., 3, 3] and a shift [..., 1, 3] of rows of points."""
-
-    rotation: Tensor
-    shift: Tensor
-
-    def __call__(self, points: Tensor) -> Tensor:
-        """Points [..., n, 3], moved."""
-        return points @ self.rotation + self.shift
-
-
 def present(points: Tensor) -> Tensor:
     """Which of points [..., 3] are there: bool [...]."""
     return points.isfinite().all(dim=-1)
-
-
-def superposition(moving: Tensor, fixed: Tensor, where: Tensor | None = None) -> Motion:
-    """The motion of points [..., n, 3] that brings them nearest to `fixed`, without reflection.
-
-    Only points that both have, and that `where` [..., n] names, count. (Kabsch 1976)
-    """
-    both = present(moving) & present(fixed)
-    weight = (both if where is None else both & where).to(moving.dtype).unsqueeze(-1)
-    moving = torch.where(both.unsqueeze(-1), moving, 0)
-    fixed = torch.where(both.unsqueeze(-1), fixed, 0)
-    total = weight.sum(dim=-2, keepdim=True).clamp(min=1)
-    a = (moving * weight).sum(dim=-2, keepdim=True) / total
-    b = (fixed * weight).sum(dim=-2, keepdim=True) / total
-    u, _, vt = torch.linalg.svd(((moving - a) * weight).mT @ (fixed - b))
-    turned = torch.linalg.det(u @ vt).sign()
-    proper = torch.stack([torch.ones_like(turned), torch.ones_like(turned), turned], dim=-1)
-    rotation = (u * proper.unsqueeze(-2)) @ vt
-    return Motion(rotation, b - a @ rotation)
 
 
 def rmsd(a: Tensor, b: Tensor, where: Tensor | None = None) -> Tensor:
@@ -55,8 +25,10 @@ def rmsd(a: Tensor, b: Tensor, where: Tensor | None = None) -> Tensor:
 
 
 def superposed_rmsd(moving: Tensor, fixed: Tensor, where: Tensor | None = None) -> Tensor:
-    """Root mean square distance [...] after the best superposition."""
-    return rmsd(superposition(moving, fixed, where)(moving), fixed, where)
+    """Root mean square distance [...] after the best superposition, without reflection."""
+    both = present(moving) & present(fixed)
+    rotation, own, other = superpose(moving, fixed, both if where is None else both & where)
+    return rmsd((moving - own) @ rotation + other, fixed, where)
 
 
 def distance(a: Tensor, b: Tensor) -> Tensor:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
-import gemmi
 import numpy as np
 
 from rawdiff import version
 from rawdiff.data.dataset import Array
-from rawdiff.errors import UserError
-from rawdiff_molecules.entry import BACKBONE, Chain
+from rawdiff_molecules.entry import BACKBONE
+from rawdiff_molecules.optional import require_gemmi
+from rawdiff_molecules.residues import Residues
 
-CHAIN_NAMES = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 MAX_PDB_RESIDUES, MAX_PDB_ATOMS = 9_999, 99_999
 PDB_RANGE = (-999.9, 9999.9)  # Angstrom: eight columns, three of them decimals
 REMARKS = (
@@ -24,92 +23,12 @@ REMARKS = (
 )
 
 
-@dataclass(frozen=True)
-class Residues:
-    """What files call L residues: names (three letters), numbers, insertion codes, chain ids.
-
-    `index` counts along each chain, with gaps where residues are missing.
-    """
-
-    names: Array
-    numbers: Array
-    insertion_codes: Array
-    chain_ids: Array
-    index: Array
-
-    def __len__(self) -> int:
-        return len(self.numbers)
-
-    def __getitem__(self, part: Array | slice) -> Residues:
-        return Residues(*(getattr(self, field.name)[part] for field in fields(self)))
-
-    @classmethod
-    def of_chain(cls, chain: Chain) -> Residues:
-        """As the file says from which the chain was read."""
-        return cls(chain.names, chain.numbers, chain.insertion_codes, chain.chain_ids, chain.index)
-
-    @classmethod
-    def of_places(cls, place: Array | None, num_residues: int, name: str = "GLY") -> Residues:
-        """Of `place` [1 or 2, L]: index, chain number; NaN columns are left out.
-
-        A chain's smallest index becomes number 1; gaps stay. Without places: one whole chain.
-        """
-        if place is None:
-            place = np.arange(num_residues, dtype=np.float32)[None]
-        place = place[:, np.isfinite(place[0])]
-        index = np.rint(place[0]).astype(np.int32)
-        chain = np.zeros_like(index) if len(place) == 1 else np.rint(place[1]).astype(np.int32)
-        first = {number: index[chain == number].min() for number in np.unique(chain)}
-        index = index - np.array([first[number] for number in chain], dtype=np.int32)
-        return cls(
-            np.full(len(index), name),
-            index + 1,
-            np.full(len(index), " "),
-            np.array([chain_name(number) for number in chain], dtype=object),
-            index,
-        )
-
-    def with_known(self, known: Residues, where: Array) -> Residues:
-        """The same, but residues `where` (bool [L]) are called as in `known` (of that many).
-
-        UserError if two residues would then have one name.
-        """
-        parts = {}
-        for field in fields(self):
-            values = getattr(self, field.name).astype(object)
-            values[where] = getattr(known, field.name)
-            parts[field.name] = values
-        merged = Residues(**parts)
-        merged.require_unique()
-        return merged
-
-    def require_unique(self) -> None:
-        """UserError if two residues of a chain have the same number and insertion code."""
-        seen: set[tuple[str, int, str]] = set()
-        for chain, number, code in zip(
-            self.chain_ids, self.numbers, self.insertion_codes, strict=True
-        ):
-            if (chain, number, code) in seen:
-                raise UserError(
-                    f"Two residues would be number {number}{str(code).strip()} of chain {chain}. "
-                    "Number the generated ones otherwise than the given ones."
-                )
-            seen.add((chain, number, code))
-
-
-def chain_name(number: int) -> str:
-    """A, B, …, 9, then AA, AB, …: the letters in which number, from 0, is written."""
-    above, last = divmod(number, len(CHAIN_NAMES))
-    return (chain_name(above - 1) if above else "") + CHAIN_NAMES[last]
-
-
-def structure(
-    frames: Sequence[Array], residues: Residues, *, name: str = "generated"
-) -> gemmi.Structure:
-    """Backbones [L, 4, 3] in Angstrom, each a model of its own: several are a trajectory.
+def structure(frames: Sequence[Array], residues: Residues, *, name: str = "generated") -> Any:
+    """A gemmi.Structure of backbones [L, 4, 3] in Angstrom; each is a model: several a trajectory.
 
     Atoms that are missing (NaN) are left out, and so are residues that have none.
     """
+    gemmi = require_gemmi()
     found = gemmi.Structure()
     found.name = name
     found.raw_remarks = [f"REMARK   3 {line}" for line in REMARKS]
@@ -120,9 +39,10 @@ def structure(
     return found
 
 
-def _model(backbone: Array, residues: Residues, number: int) -> gemmi.Model:
+def _model(backbone: Array, residues: Residues, number: int) -> Any:
+    gemmi = require_gemmi()
     model = gemmi.Model(number)
-    chains: dict[str, gemmi.Chain] = {}
+    chains: dict[str, Any] = {}
     there = np.isfinite(backbone).all(axis=-1)
     for r in np.flatnonzero(there.any(axis=-1)):
         chain_id = str(residues.chain_ids[r])
@@ -133,11 +53,12 @@ def _model(backbone: Array, residues: Residues, number: int) -> gemmi.Model:
     return model
 
 
-def _residue(atoms: Array, there: Array, residues: Residues, r: int) -> gemmi.Residue:
+def _residue(atoms: Array, there: Array, residues: Residues, r: int) -> Any:
+    gemmi = require_gemmi()
     residue = gemmi.Residue()
     residue.name = str(residues.names[r])
     residue.seqid = gemmi.SeqId(int(residues.numbers[r]), str(residues.insertion_codes[r]))
-    residue.label_seq = int(residues.index[r]) + 1
+    residue.label_seq = int(residues.residue[r]) + 1
     residue.subchain = str(residues.chain_ids[r])
     residue.entity_type = gemmi.EntityType.Polymer
     residue.het_flag = "A"
@@ -173,9 +94,11 @@ def write_structure(
     The files, and why there is no PDB file though it was asked for.
     """
     made = structure(frames, residues, name=path.name)
-    document = made.make_mmcif_document()
-    block = document.sole_block()
-    block.set_pair("_struct.title", gemmi.cif.quote(" ".join(REMARKS)))
+    gemmi = require_gemmi()
+    groups = gemmi.MmcifOutputGroups(True)
+    groups.auth_all = True  # the author's names too, which some programs warn of if absent
+    document = made.make_mmcif_document(groups)
+    document.sole_block().set_pair("_struct.title", gemmi.cif.quote(" ".join(REMARKS)))
     mmcif = path.with_name(f"{path.name}.cif")
     document.write_file(str(mmcif))
     if not pdb:

@@ -19,7 +19,8 @@ from rawdiff.errors import UserError
 from rawdiff_molecules.contig import Kept, New, Part, parse_contig
 from rawdiff_molecules.entry import BACKBONE, Chain
 from rawdiff_molecules.files import find_files, read_file
-from rawdiff_molecules.placement import Residues
+from rawdiff_molecules.residues import Residues
+from rawdiff_molecules.structures import Reading
 
 NEW = -1  # instead of the row of a residue that is known
 
@@ -120,7 +121,7 @@ class MotifTemplate(Template):
         """The one chain of the file that is meant."""
         wanted = {part.chain for part in self._parts if isinstance(part, Kept)}
         files = find_files(self.path, "chains")
-        found = [entry for entry in read_file(files[0]) if isinstance(entry, Chain)]
+        found = [entry for entry in read_file(files[0], Reading()) if isinstance(entry, Chain)]
         by_id = {str(chain.chain_ids[0]).strip(): chain for chain in found}
         if not wanted and len(by_id) == 1:
             return found[0]
@@ -198,7 +199,7 @@ def _free(numbers: Array, taken: Array, start: int, stop: int) -> Array:
     elif start == 0 and stop < len(numbers):
         wanted = numbers[stop] - len(count) + count
     else:
-        wanted = 1 + count
+        wanted = numbers[taken].max(initial=0) + 1 + count
     if np.isin(wanted, numbers[taken]).any():
         wanted = numbers[taken].max() + 1 + count
     return wanted
