@@ -24,7 +24,7 @@ from rawdiff_molecules.folds import (
     outline,
     secondary_structure,
 )
-from rawdiff_molecules.geometry import CA, NUM_ATOMS, as_backbone
+from rawdiff_molecules.geometry import CA, NUM_ATOMS, all_atoms, as_backbone, is_backbone
 from rawdiff_molecules.peptide import neighbours
 
 NUM_CHANNELS = 3 * NUM_ATOMS
@@ -74,12 +74,11 @@ class Backbones(FeatureEvaluator):
         return (*MEASURES, "ramachandran", "helix", "strand", "coil", "sse", *FOLDS)
 
     def obstacle(self, basis: Basis) -> str | None:
-        shape = basis.info.shape
-        if len(shape) == 2 and shape[0] == NUM_CHANNELS:
+        if is_backbone(basis.info):
             return None
         return (
-            f"it scores backbones [{NUM_CHANNELS}, residues] of N, CA, C and O, but samples have "
-            f"the shape {list(shape)}"
+            "it scores backbones [3 A, residues] of the coordinates of A of the atoms N, CA, C and "
+            f"O, CA among them, but samples have the shape {list(basis.info.shape)}"
         )
 
     def features(
@@ -87,7 +86,8 @@ class Backbones(FeatureEvaluator):
     ) -> dict[str, Tensor]:
         values = () if place is None else place.unbind(dim=1)
         rows = dict(zip(basis.info.place_names, values, strict=False))
-        return backbone_features(batch, rows.get("residue"), rows.get("chain"))
+        x = all_atoms(batch, basis.info)
+        return backbone_features(x, rows.get("residue"), rows.get("chain"))
 
     def score(self, features: Features, reference: Features, basis: Basis) -> dict[str, float]:
         return {

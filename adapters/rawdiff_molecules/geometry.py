@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from rawdiff.data.dataset import DataInfo
+from rawdiff_molecules.entry import BACKBONE
 from rawdiff_molecules.motion import superpose
 
 NUM_ATOMS = 4  # N, CA, C, O
@@ -74,6 +76,26 @@ def radius_of_gyration(points: Tensor) -> Tensor:
     there = present(points)
     centre = points.nanmean(dim=-2, keepdim=True)
     return rmsd(points, centre.expand_as(points), there)
+
+
+def is_backbone(info: DataInfo) -> bool:
+    """Whether samples are [3 A, L] coordinates of some of the backbone's atoms, CA among them."""
+    atoms = _atoms(info)
+    return len(info.shape) == 2 and "CA" in atoms and {*atoms} <= {*BACKBONE}
+
+
+def all_atoms(x: Tensor, info: DataInfo) -> Tensor:
+    """Samples [n, 3 A, L] with the coordinates of all four atoms [n, 12, L], NaN for the others."""
+    found = x.new_full((len(x), 3 * NUM_ATOMS, x.shape[2]), torch.nan)
+    for k, atom in enumerate(_atoms(info)):
+        to = 3 * BACKBONE.index(atom)
+        found[:, to : to + 3] = x[:, 3 * k : 3 * k + 3]
+    return found
+
+
+def _atoms(info: DataInfo) -> list[str]:
+    """Of each residue, in the order of the channels."""
+    return [name.partition(".")[0] for name in info.channels[::3]]
 
 
 def as_backbone(x: Tensor) -> Tensor:

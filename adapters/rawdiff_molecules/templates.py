@@ -18,9 +18,9 @@ from rawdiff.data.template import RealSamples, Template, Wanted
 from rawdiff.errors import UserError
 from rawdiff_molecules.contig import Kept, New, Part, parse_contig
 from rawdiff_molecules.entry import BACKBONE, Chain
-from rawdiff_molecules.files import find_files, read_file
+from rawdiff_molecules.files import find_files, read_file, suffixes
+from rawdiff_molecules.reading import Reading
 from rawdiff_molecules.residues import Residues
-from rawdiff_molecules.structures import Reading
 
 NEW = -1  # instead of the row of a residue that is known
 
@@ -120,8 +120,10 @@ class MotifTemplate(Template):
     def _chain(self) -> Chain:
         """The one chain of the file that is meant."""
         wanted = {part.chain for part in self._parts if isinstance(part, Kept)}
-        files = find_files(self.path, "chains")
-        found = [entry for entry in read_file(files[0], Reading()) if isinstance(entry, Chain)]
+        file = find_files(self.path, suffixes("chains", None))[0]
+        found = [
+            entry for entry in read_file(file, "chains", Reading()) if isinstance(entry, Chain)
+        ]
         by_id = {str(chain.chain_ids[0]).strip(): chain for chain in found}
         if not wanted and len(by_id) == 1:
             return found[0]
