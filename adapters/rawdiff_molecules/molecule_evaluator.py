@@ -80,7 +80,9 @@ class MoleculeEvaluator(FeatureEvaluator):
     def origin(self) -> dict[str, Any]:
         return super().origin() | {"rdkit": rdkit().base.rdkitVersion}
 
-    def features(self, batch: Tensor, basis: Basis) -> dict[str, Tensor]:
+    def features(
+        self, batch: Tensor, basis: Basis, place: Tensor | None = None
+    ) -> dict[str, Tensor]:
         decoded = decode(batch, basis.info)
         molecules = [Positioned(one.elements, one.positions) for one in decoded]
         return features(molecules, num_slots(basis.info), ions=self.ions)

@@ -56,7 +56,9 @@ class PoseBustersEvaluator(FeatureEvaluator):
     def own_reference(self, basis: Basis) -> OwnReference:
         return OwnReference()
 
-    def features(self, batch: Tensor, basis: Basis) -> dict[str, Tensor]:
+    def features(
+        self, batch: Tensor, basis: Basis, place: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """`passed` [n, checks] and `state` [n]: 0 for no molecule, 1 unanswered, 2 answered."""
         version()
         passed = torch.zeros(len(batch), len(self._checks), dtype=torch.bool)
