@@ -8,6 +8,7 @@ takes away what neighbours add to each other, and finds atoms that had no peak o
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,8 @@ from rawdiff_molecules.lattice import Lattice
 
 NUM_AT_ONCE = 64  # samples whose peaks are fitted together
 NUM_ROUNDS = 2  # of looking for more atoms in what the fit leaves over
+HIGH = 1.2  # of one atom that was fitted to two; alone it would be 1
+NEAR_WIDTHS = 2.0  # between such an atom and what it leaves over on its sides
 
 
 @dataclass(frozen=True)
@@ -55,18 +58,21 @@ def decode(
 
 
 def find_atoms(densities: Tensor, lattice: Lattice, threshold: float, min_distance: float) -> Atoms:
-    """Atoms of densities [B, C, X, Y, Z], those of one sample sorted by height."""
-    atoms = _apart(_peaks(densities, lattice, threshold), min_distance)
+    """Atoms of densities [B, C, X, Y, Z], those of one sample sorted by height.
+
+    Each channel is fitted by itself; only then are channels compared.
+    """
+    atoms = _apart(_peaks(densities, lattice, threshold), _same_channel, min_distance)
     atoms = fit(atoms, densities, lattice)
     for _ in range(NUM_ROUNDS):
         more = _peaks(residual(atoms, densities, lattice), lattice, threshold)
-        more = _apart(more, min_distance)
+        more = _apart(more, _same_channel, min_distance)
         if not bool(more.present.any()):
             break
-        atoms = _apart(_together(atoms, more), min_distance)
+        atoms = atoms.where(~_stand_for_two(atoms, more, lattice))
+        atoms = _apart(_together(atoms, more), _same_channel, min_distance)
         atoms = fit(atoms, densities, lattice)
-    atoms = atoms.where(atoms.heights > threshold)
-    return _apart(_sorted(atoms), min_distance)
+    return _apart(atoms.where(atoms.heights > threshold), _all, min_distance)
 
 
 def expected_counts(densities: Tensor, lattice: Lattice) -> Tensor:
@@ -127,6 +133,13 @@ def _offsets(line: Tensor, lattice: Lattice) -> Tensor:
     return ((before - after) / (2 * bend)).clamp(-0.5, 0.5)
 
 
+def _stand_for_two(atoms: Atoms, more: Atoms, lattice: Lattice) -> Tensor:
+    """Atoms [B, A] that are too high, and leave a peak on either side of them over."""
+    near = torch.cdist(atoms.positions, more.positions) < NEAR_WIDTHS * lattice.width
+    beside = near & more.present[:, None] & (atoms.channel[..., None] == more.channel[:, None])
+    return (atoms.heights > HIGH) & (beside.sum(-1) >= 2)
+
+
 def _padded(num: int, sample: Tensor, positions: Tensor, heights: Tensor, channel: Tensor) -> Atoms:
     """Atoms one after another, by sample, to those of `num` samples beside each other."""
     counts = torch.bincount(sample, minlength=num)
@@ -150,13 +163,23 @@ def _sorted(atoms: Atoms) -> Atoms:
     return atoms.take(order)
 
 
-def _apart(atoms: Atoms, min_distance: float) -> Atoms:
-    """Without the atoms that lie too near to a higher one of the same sample.
+def _all(atoms: Atoms) -> Tensor:
+    return torch.ones_like(atoms.channel[:, :, None] == atoms.channel[:, None])
 
-    Sorted atoms are judged in turn, so that one that is dropped takes no other with it.
+
+def _same_channel(atoms: Atoms) -> Tensor:
+    """Which pairs of atoms are of one element: [B, A, A]."""
+    return atoms.channel[:, :, None] == atoms.channel[:, None]
+
+
+def _apart(atoms: Atoms, compared: Callable[[Atoms], Tensor], min_distance: float) -> Atoms:
+    """Sorted, without those that lie too near to a higher one that they are compared with.
+
+    They are judged in turn, so that one that is dropped takes no other with it.
     """
     atoms = _sorted(atoms)
     near = torch.cdist(atoms.positions, atoms.positions) < min_distance  # [B, A, A]
+    near &= compared(atoms)
     kept = atoms.present.clone()
     for i in range(1, kept.shape[1]):
         kept[:, i] &= ~(near[:, i, :i] & kept[:, :i]).any(1)
