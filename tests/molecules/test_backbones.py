@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from chain_files import write_chain, write_chains
+from chain_files import HELIX, STRAND, write_chain, write_chains
 from rawdiff_molecules.backbones import Backbones
 from rawdiff_molecules.residue1d import Residue1dAdapter
 from rawdiff_molecules.residues import Residues
@@ -95,6 +95,22 @@ def test_chains_are_chosen_by_their_length_and_centred(packed) -> None:
         len(Backbones(path=str(packed), min_length=200, max_length=300))
     with pytest.raises(ValueError, match="above max_length"):
         Backbones(path=str(packed), min_length=20, max_length=10)
+
+
+def test_chains_are_classes_by_their_secondary_structure(tmp_path) -> None:
+    folder = tmp_path / "pdb"
+    folder.mkdir()
+    for name, residue in (("a_helix", HELIX), ("b_strand", STRAND)):
+        write_chain(folder / f"{name}.pdb", 24, of=(residue, residue))
+    write_chain(folder / "c_both.pdb", 24)
+    data = Backbones(path=str(folder), max_length=24, label="fold")
+    packed = data.pack(tmp_path / "packed", lambda done, total: None)
+    data = Backbones(path=str(packed), max_length=24, label="fold")
+    assert [data.info.class_names[s.label] for s in data.get_batch([0, 1, 2])] == [
+        "alpha",
+        "beta",
+        "alpha_beta",
+    ]
 
 
 def test_longer_chains_are_left_out_or_cut_into_windows(packed) -> None:
