@@ -24,7 +24,7 @@ from rawdiff_molecules.residues import Residues
 from rawdiff_molecules.structure_files import write_structure
 from rawdiff_molecules.structure_pictures import draw_backbones
 
-REPORT = "report.json"
+REPORT, TRAJECTORIES = "report.json", "trajectory"
 
 
 class BackboneWriter(Writer):
@@ -32,7 +32,8 @@ class BackboneWriter(Writer):
 
     Residues keep their numbers, insertion codes, chains and names. Those without a name are
     called `unknown`: many programs read only names of amino acids. PDB files are left out with
-    `pdb: false`, and, with the reason in the report, where a chain does not fit into one.
+    `pdb: false`, and, with the reason in the report, where a chain does not fit into one. With
+    `sample.num_frames` the way to each is in `trajectory`, too.
     """
 
     num_drawn: ClassVar[int] = 20
@@ -61,6 +62,25 @@ class BackboneWriter(Writer):
             pdb=self.pdb,
             labels=None if labels is None else [info.class_names[label] for label in labels],
         )
+
+    def write_frames(
+        self,
+        frames: Array,
+        folder: Path,
+        *,
+        info: DataInfo,
+        first_index: int = 0,
+        place: Array | None = None,
+    ) -> list[Path]:
+        """`trajectory/000042.cif` and `.pdb`, in which each frame is a model."""
+        (folder / TRAJECTORIES).mkdir(parents=True, exist_ok=True)
+        files = []
+        for i in range(frames.shape[1]):
+            backbones = to_backbones(frames[:, i], info)
+            own = self.named(_residues(i, backbones[-1], place, info))
+            path = folder / TRAJECTORIES / f"{first_index + i:06d}"
+            files += write_structure(path, backbones[:, : len(own)], own, pdb=self.pdb)[0]
+        return files
 
     def named(self, residues: Residues) -> Residues:
         names = np.where(residues.names == "UNK", self.unknown, residues.names)
