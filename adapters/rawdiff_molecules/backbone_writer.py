@@ -79,7 +79,7 @@ class BackboneWriter(Writer):
             backbones = to_backbones(frames[:, i], info)
             own = self.named(_residues(i, backbones[-1], place, info))
             path = folder / TRAJECTORIES / f"{first_index + i:06d}"
-            files += write_structure(path, backbones[:, : len(own)], own, pdb=self.pdb)[0]
+            files += write_structure(path, list(backbones[:, : len(own)]), own, pdb=self.pdb)[0]
         return files
 
     def named(self, residues: Residues) -> Residues:
