@@ -20,6 +20,7 @@ FACTORS = (None, 1.2, 1.15)
 "connect the dots". Small cages need the short ones: their atoms nearly touch across the cage."""
 
 MAX_ITERATIONS = 10_000  # of RDKit's search for bond orders: it ends, at the same place anywhere
+MAX_CHARGE = 1  # of an atom; RDKit gives a torn carbon -3 where the sum fits
 SMALLEST_DISTANCE = 0.3  # Angstrom; no two atoms are nearer
 NUM_ELEMENTS = 118
 
@@ -40,6 +41,10 @@ class Bonded:
     factor: float | None = None
 
     @property
+    def has_orders(self) -> bool:
+        return self.how in ("neutral", "ion")
+
+    @property
     def provenance(self) -> str:
         """How the bonds were found, for files."""
         if self.how is None:
@@ -52,9 +57,9 @@ class Bonded:
 def find_bonds(elements: Array, positions: Array) -> Bonded:
     """Bonds of atoms with atomic numbers [n] at positions [n, 3] in Angstrom; never raises.
 
-    A molecule of charge 0 is looked for, then one of +1 and -1, where all atoms have a valence
-    that they can have and RDKit sanitizes the whole. Only connect the dots may leave several
-    fragments: a shorter reach would gain its valences by cutting bonds.
+    A molecule of charge 0 is looked for, then one of +1 and -1, that RDKit sanitizes, where all
+    atoms have a valence and a charge that they can have, and no hydrogen is bare. Only connect the
+    dots may leave several fragments: a shorter reach would gain its valences by cutting bonds.
     """
     lib = rdkit()
     if reason := _obstacle(elements, positions):
@@ -136,8 +141,13 @@ def _connect(molecule: Any, factor: float | None) -> int:
 def _find_orders(molecule: Any, charge: int) -> None:
     """In place; ValueError or RuntimeError where none fit."""
     lib = rdkit()
+    if any(atom.GetAtomicNum() == 1 and not atom.GetDegree() for atom in molecule.GetAtoms()):
+        raise ValueError("a hydrogen atom is bound to nothing")
     lib.bonds.DetermineBondOrders(
         molecule, charge=charge, embedChiral=False, maxIterations=MAX_ITERATIONS
     )
+    charges = {abs(atom.GetFormalCharge()) for atom in molecule.GetAtoms()}
+    if max(charges) > MAX_CHARGE:
+        raise ValueError(f"an atom would have the charge {max(charges)}")
     lib.chem.SanitizeMol(molecule)
     lib.chem.AssignStereochemistryFrom3D(molecule)

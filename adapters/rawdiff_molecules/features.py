@@ -43,7 +43,8 @@ def features(molecules: Sequence[Positioned], num_slots: int, *, ions: bool) -> 
     return {name: torch.from_numpy(np.stack([row[name] for row in rows])) for name in rows[0]}
 
 
-def _row(molecule: Positioned, num_slots: int, ions: bool) -> dict[str, Array]:
+def _row(molecule: Positioned, num_slots: int, ions: bool) -> dict[str, Any]:
+    """Numbers and arrays of numpy."""
     bonded = find_bonds(molecule.elements, molecule.positions)
     stable = stable_atoms(bonded, ions=ions)
     found = bonded.how in (("neutral", "ion") if ions else ("neutral",))

@@ -102,10 +102,9 @@ def _angle(u: Array, v: Array) -> Array:
 
 
 def _by_type(kinds: Array, values: Array) -> ByType:
-    """Values [n] of kinds [n, k]."""
-    if not len(values):
-        return {}
-    unique, inverse = np.unique(kinds, axis=0, return_inverse=True)
-    order = np.argsort(inverse.reshape(-1), kind="stable")
-    parts = np.split(values[order], np.cumsum(np.bincount(inverse.reshape(-1)))[:-1])
-    return {tuple(map(int, kind)): part for kind, part in zip(unique, parts, strict=True)}
+    """Values [n] of kinds [n, k], each number of which is below 256."""
+    codes = kinds @ 256 ** np.arange(kinds.shape[1])[::-1]
+    order = np.argsort(codes, kind="stable")
+    first = np.flatnonzero(np.diff(codes[order], prepend=-1))
+    parts = np.split(values[order], first[1:])
+    return {tuple(kinds[order[i]].tolist()): part for i, part in zip(first, parts, strict=False)}

@@ -30,3 +30,8 @@ def require_gemmi() -> Any:
 def require_pdbx() -> Any:
     """The module biotite.structure.io.pdbx; UserError with what to install where it is absent."""
     return _require("biotite.structure.io.pdbx")
+
+
+def require_structure() -> Any:
+    """The module biotite.structure; UserError with what to install where it is not there."""
+    return _require("biotite.structure")

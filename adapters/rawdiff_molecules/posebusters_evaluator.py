@@ -44,7 +44,11 @@ class PoseBustersEvaluator(FeatureEvaluator):
         return ("", *self._checks, "unanswered")
 
     def obstacle(self, basis: Basis) -> str | None:
-        return Lattice.obstacle(basis.info)
+        try:
+            Lattice.of(basis.info)
+        except UserError as error:
+            return str(error)
+        return None
 
     def origin(self) -> dict[str, Any]:
         return super().origin() | {"posebusters": version()}
@@ -52,14 +56,16 @@ class PoseBustersEvaluator(FeatureEvaluator):
     def own_reference(self, basis: Basis) -> OwnReference:
         return OwnReference()
 
-    def features(self, batch: Tensor, basis: Basis) -> dict[str, Tensor]:
+    def features(
+        self, batch: Tensor, basis: Basis, place: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """`passed` [n, checks] and `state` [n]: 0 for no molecule, 1 unanswered, 2 answered."""
         version()
         passed = torch.zeros(len(batch), len(self._checks), dtype=torch.bool)
         state = torch.zeros(len(batch), dtype=torch.uint8)
         for i, decoded in enumerate(decode(batch, basis.info)):
             bonded = find_bonds(decoded.elements, decoded.positions)
-            if bonded.how not in ("neutral", "ion") or bonded.num_fragments != 1:
+            if bonded.molecule is None or not bonded.has_orders or bonded.num_fragments != 1:
                 continue
             found = _process(self.energy).ask(bonded.molecule.ToBinary(), self.timeout_s)
             state[i] = 1 if found is None else 2

@@ -1,4 +1,4 @@
-"""RDKit, imported when it is first needed."""
+"""The modules of RDKit that are used here, imported when they are first needed."""
 
 from __future__ import annotations
 
@@ -6,37 +6,29 @@ import importlib
 from functools import cache
 from typing import Any, NamedTuple
 
-from rawdiff.errors import UserError
+from rawdiff_molecules.optional import require_rdkit
 
 
 class Library(NamedTuple):
-    """The modules of RDKit that are used here."""
+    """Modules of RDKit by what they are for."""
 
     chem: Any
-    bonds: Any
-    descriptors: Any
-    drawing: Any
-    coordinates: Any
-    force_fields: Any
     base: Any
+    bonds: Any
+    coordinates: Any
+    descriptors: Any
+    force_fields: Any
 
 
 @cache
 def rdkit() -> Library:
     """UserError if RDKit is not installed."""
+    chem = require_rdkit()
     names = (
-        "Chem",
-        "Chem.rdDetermineBonds",
-        "Chem.rdMolDescriptors",
-        "Chem.Draw.rdMolDraw2D",
-        "Chem.rdDepictor",
-        "Chem.rdForceFieldHelpers",
         "rdBase",
+        "Chem.rdDetermineBonds",
+        "Chem.rdDepictor",
+        "Chem.rdMolDescriptors",
+        "Chem.rdForceFieldHelpers",
     )
-    try:
-        return Library(*(importlib.import_module(f"rdkit.{name}") for name in names))
-    except ImportError as error:
-        raise UserError(
-            f"Bonds of molecules need the library RDKit ({error}). Run `pip install "
-            "rawdiff[molecules]`."
-        ) from error
+    return Library(chem, *(importlib.import_module(f"rdkit.{name}") for name in names))

@@ -26,8 +26,8 @@ VALENCES: dict[str, dict[int, tuple[int, ...]]] = {
     "Br": {0: (1,), -1: (0,)},
     "I": {0: (1, 3, 5), -1: (0,)},
 }
-"""Sums of bond orders by element and formal charge. All atoms count, hydrogen too, and bonds of
-aromatic rings as single or double ones: a sum of orders 1.5 that is rounded lets wrong atoms pass."""
+"""Sums of bond orders by element and formal charge. All bonds count, also to hydrogen, and those of
+aromatic rings as single or double: a sum of orders 1.5 that is rounded lets wrong atoms pass."""
 
 ISONITRILE = (-1, 3)  # C with a triple bond to N+ or O+, and with nothing else
 
