@@ -65,6 +65,8 @@ class Molecules(EntryDataset):
             channels=lattice.elements,
             units=("1",) * len(lattice.elements),
             coordinates=lattice.coordinates,
+            writer="molecules",
+            evaluators=("molecules",),
             meaning=lattice.meaning | {"orientation": self.orientation},
             stored_shape=(self._num_rows, 4),
         )
