@@ -18,13 +18,12 @@ from rawdiff.data.writer import Writer
 from rawdiff.errors import UserError
 from rawdiff.files import write_text
 from rawdiff_molecules.backbone_measures import MEASURES, measure
-from rawdiff_molecules.geometry import NUM_ATOMS, as_backbone
+from rawdiff_molecules.geometry import as_backbone, atoms_of_channels
 from rawdiff_molecules.peptide import neighbours
-from rawdiff_molecules.residues import Residues
+from rawdiff_molecules.placement import Residues
 from rawdiff_molecules.structure_files import write_structure
 from rawdiff_molecules.structure_pictures import draw_backbones
 
-NUM_CHANNELS = 3 * NUM_ATOMS
 REPORT = "report.json"
 
 
@@ -51,8 +50,8 @@ class BackboneWriter(Writer):
         labels: Sequence[int] | None = None,
         place: Array | None = None,
     ) -> list[Path]:
-        """Samples [n, 12, L] in Angstrom; UserError if they are no such backbones."""
-        backbones = to_backbones(samples)
+        """Samples [n, 3 A, L] in Angstrom; UserError if they are no backbones."""
+        backbones = to_backbones(samples, info)
         kept = [_residues(i, backbone, place, info) for i, backbone in enumerate(backbones)]
         return write_backbones(
             [backbone[: len(own)] for backbone, own in zip(backbones, kept, strict=True)],
@@ -75,19 +74,20 @@ class BackboneWriter(Writer):
         labels: Sequence[int] | None = None,
         columns: int = 10,
     ) -> Image.Image:
-        backbones = [backbone[: _length(backbone)] for backbone in to_backbones(samples)]
+        backbones = [backbone[: _length(backbone)] for backbone in to_backbones(samples, info)]
         return draw_backbones(backbones, first=0, columns=columns)
 
 
-def to_backbones(samples: Array) -> Array:
-    """[n, 12, L] to [n, L, 4, 3]. UserError if they have another shape."""
-    if samples.ndim != 3 or samples.shape[1] != NUM_CHANNELS:
+def to_backbones(samples: Array, info: DataInfo) -> Array:
+    """[n, 3 A, L] to [n, L, 4, 3]. UserError if they are of another kind."""
+    atoms = atoms_of_channels(info.channels)
+    if samples.ndim != 3 or atoms is None:
         raise UserError(
-            f"Backbones are samples [{NUM_CHANNELS}, residues] of N, CA, C and O, but these have "
-            f"the shape {list(samples.shape[1:])}. Write `writer: {{name: arrays}}` under "
-            "`sample:`."
+            "Backbones are samples [3 A, residues] whose channels are N.x, N.y, N.z, CA.x, …, but "
+            f"these have the shape {list(samples.shape[1:])}. Write `writer: {{name: arrays}}` "
+            "under `sample:`."
         )
-    return as_backbone(torch.from_numpy(np.asarray(samples))).numpy()
+    return as_backbone(torch.from_numpy(np.asarray(samples)), atoms).numpy()
 
 
 def _length(backbone: Array) -> int:

@@ -15,8 +15,8 @@ from rawdiff.data.geometry import Geometry
 from rawdiff.errors import UserError
 from rawdiff_molecules.entry import BACKBONE, Chain
 from rawdiff_molecules.motion import RigidMotion, to_channels, to_points, uniform_rotations
-from rawdiff_molecules.ragged import Kind
 from rawdiff_molecules.placement import Residues, place_names
+from rawdiff_molecules.ragged import Kind
 from rawdiff_molecules.source import EntryDataset
 
 AtomName = Literal["N", "CA", "C", "O"]

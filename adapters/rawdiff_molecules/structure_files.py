@@ -12,7 +12,7 @@ from rawdiff import version
 from rawdiff.data.dataset import Array
 from rawdiff_molecules.entry import BACKBONE
 from rawdiff_molecules.optional import require_gemmi
-from rawdiff_molecules.residues import Residues
+from rawdiff_molecules.placement import Residues
 
 MAX_PDB_RESIDUES, MAX_PDB_ATOMS = 9_999, 99_999
 PDB_RANGE = (-999.9, 9999.9)  # Angstrom: eight columns, three of them decimals
@@ -43,8 +43,8 @@ def _model(backbone: Array, residues: Residues, number: int) -> Any:
     gemmi = require_gemmi()
     model = gemmi.Model(number)
     chains: dict[str, Any] = {}
-    there = np.isfinite(backbone).all(axis=-1)
-    for r in np.flatnonzero(there.any(axis=-1)):
+    there: Array = np.isfinite(backbone).all(axis=-1)
+    for r in np.flatnonzero(there.any(axis=-1)).tolist():
         chain_id = str(residues.chain_ids[r])
         chain = chains.setdefault(chain_id, gemmi.Chain(chain_id))
         chain.add_residue(_residue(backbone[r], there[r], residues, r))
