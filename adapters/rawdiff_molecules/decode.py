@@ -51,7 +51,7 @@ def decode(
     lattice = Lattice.of(info)
     numbers = np.array([element_number(symbol) for symbol in lattice.elements], dtype=np.uint8)
     found = []
-    for part in torch.as_tensor(densities).float().split(NUM_AT_ONCE):
+    for part in torch.split(torch.as_tensor(densities).float(), NUM_AT_ONCE):
         atoms = find_atoms(part.nan_to_num(0.0), lattice, threshold, min_distance)
         found += _unpadded(atoms, numbers)
     return found
