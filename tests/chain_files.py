@@ -8,9 +8,16 @@ LINE = "ATOM  {:5d}  {:<3s} ALA A{:4d}    {:8.3f}{:8.3f}{:8.3f}  1.00  0.00     
 HELIX, STRAND = Residue(-57, -47), Residue(-120, 130)
 
 
-def write_chain(path: Path, length: int, *, first: int = 1, missing: tuple[int, ...] = ()) -> Path:
-    """A helix, then a strand, numbered from `first`; residues `missing` are not in the file."""
-    backbone = build([HELIX] * (length // 2) + [STRAND] * (length - length // 2))
+def write_chain(
+    path: Path,
+    length: int,
+    *,
+    of: tuple[Residue, Residue] = (HELIX, STRAND),
+    first: int = 1,
+    missing: tuple[int, ...] = (),
+) -> Path:
+    """Two halves, numbered from `first`; residues `missing` are not in the file."""
+    backbone = build([of[0]] * (length // 2) + [of[1]] * (length - length // 2))
     lines, serial = [], 0
     for i, atoms in enumerate(backbone.tolist()):
         if first + i in missing:

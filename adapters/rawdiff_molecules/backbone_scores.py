@@ -14,6 +14,7 @@ from rawdiff.data.dataset import Array, DataInfo
 from rawdiff.evaluate.evaluator import Basis, FeatureEvaluator, Features, Goal
 from rawdiff.evaluate.wasserstein import wasserstein_1
 from rawdiff_molecules.backbone_measures import MEASURES, jensen_shannon, measure, ramachandran
+from rawdiff_molecules.entry import BACKBONE
 from rawdiff_molecules.folds import (
     SSE,
     Atoms,
@@ -24,17 +25,18 @@ from rawdiff_molecules.folds import (
     outline,
     secondary_structure,
 )
-from rawdiff_molecules.geometry import CA, NUM_ATOMS, all_atoms, as_backbone, is_backbone
+from rawdiff_molecules.geometry import CA, as_backbone, atoms_of_channels
 from rawdiff_molecules.peptide import neighbours
 
-NUM_CHANNELS = 3 * NUM_ATOMS
 HIGH = ("ca_ca", "bonds", "angles", "planar", "right_handed")
 ORACLE = ("cis", "negative_phi", "radius", "helix", "strand", "coil")
 FOLDS = ("mean_tm", "clusters", "nearest_tm")
 
 
 class Backbones(FeatureEvaluator):
-    """Scores of backbones [12, L]: N, CA, C and O in Angstrom, NaN where missing.
+    """Scores of backbones [3 A, L]: N, CA, C, O, or some of them, in Angstrom; NaN where missing.
+
+    Where atoms are absent, so are the scores that need them.
 
     Of all residues and bonds of all chains:
 
@@ -74,11 +76,11 @@ class Backbones(FeatureEvaluator):
         return (*MEASURES, "ramachandran", "helix", "strand", "coil", "sse", *FOLDS)
 
     def obstacle(self, basis: Basis) -> str | None:
-        if is_backbone(basis.info):
+        if len(basis.info.shape) == 2 and atoms_of_channels(basis.info.channels):
             return None
         return (
-            "it scores backbones [3 A, residues] of the coordinates of A of the atoms N, CA, C and "
-            f"O, CA among them, but samples have the shape {list(basis.info.shape)}"
+            "it scores backbones [3 A, residues] whose channels are N.x, N.y, N.z, CA.x, …, but "
+            f"samples have the shape {list(basis.info.shape)}"
         )
 
     def features(
@@ -86,8 +88,9 @@ class Backbones(FeatureEvaluator):
     ) -> dict[str, Tensor]:
         values = () if place is None else place.unbind(dim=1)
         rows = dict(zip(basis.info.place_names, values, strict=False))
-        x = all_atoms(batch, basis.info)
-        return backbone_features(x, rows.get("residue"), rows.get("chain"))
+        atoms = atoms_of_channels(basis.info.channels)
+        assert atoms is not None
+        return backbone_features(as_backbone(batch, atoms), rows.get("residue"), rows.get("chain"))
 
     def score(self, features: Features, reference: Features, basis: Basis) -> dict[str, float]:
         return {
@@ -98,8 +101,11 @@ class Backbones(FeatureEvaluator):
         }
 
     def _folds(self, features: Features, reference: Features) -> dict[str, float]:
-        compared = spread(min(self.num_compared, len(features["x"])), len(features["x"]))
+        num_chains = len(features["index"])
+        compared = spread(min(self.num_compared, num_chains), num_chains)
         chains = [atoms_of(*_chain(features, i)) for i in compared]
+        if not any(map(len, chains)):
+            return {}
         largest = [
             nearest(chain, self._candidates(features["outline"][i], reference))
             for i, chain in zip(compared, chains, strict=True)
@@ -120,44 +126,43 @@ class Backbones(FeatureEvaluator):
 
 
 def backbone_features(
-    x: Tensor, index: Tensor | None = None, chain: Tensor | None = None
+    backbone: Tensor, index: Tensor | None = None, chain: Tensor | None = None
 ) -> dict[str, Tensor]:
-    """What is scored of samples [n, 12, L]; row i is of sample i alone.
+    """What is scored of backbones [n, L, 4, 3]; row i is of backbone i alone.
 
     `index` and `chain` [n, L] say where residues lie; without them each follows the one before.
     """
-    x = x.detach().cpu()
+    backbone = backbone.detach().cpu().double()
     if index is None:
-        index = torch.arange(x.shape[-1]).expand(len(x), -1).float()
-    backbone = as_backbone(x.double())
-    joined = neighbours(index, chain)
-    shares = [
-        _shares(ca, place) for ca, place in zip(backbone[..., CA, :].numpy(), index, strict=True)
-    ]
+        index = torch.arange(backbone.shape[1]).expand(len(backbone), -1)
+    index = index.cpu().float()
+    joined = neighbours(index, None if chain is None else chain.cpu())
+    ca = backbone[..., CA, :]
+    shares = [_shares(*pair) for pair in zip(ca.numpy(), index.numpy(), strict=True)]
     return {
-        "x": x.float().flatten(1),
-        "index": index.float(),
+        "backbone": backbone.float().flatten(1),
+        "index": index,
         "measures": measure(backbone, joined).flatten(1),
         "ramachandran": ramachandran(backbone, joined).float(),
         "sse": torch.tensor(shares, dtype=torch.float64),
-        "outline": torch.stack([outline(ca) for ca in backbone[..., CA, :]]).float(),
+        "outline": torch.stack([outline(points) for points in ca]).float(),
     }
 
 
-def _shares(ca: Array, index: Tensor) -> list[float]:
+def _shares(ca: Array, index: Array) -> list[float]:
     """Of helix, strand and coil; NaN for a chain without residues."""
-    found = secondary_structure(ca, index.numpy())
+    found = secondary_structure(ca, index)
     return [float((found == kind).mean()) if len(found) else np.nan for kind in SSE]
 
 
 def _chain(features: Features, i: int) -> tuple[Array, Array]:
     """Backbone [L, 4, 3] and index [L] of a sample."""
-    x = features["x"][i].unflatten(0, (NUM_CHANNELS, -1))
-    return as_backbone(x[None])[0].numpy(), features["index"][i].numpy()
+    backbone = features["backbone"][i].reshape(-1, len(BACKBONE), 3)
+    return backbone.numpy(), features["index"][i].numpy()
 
 
 def _geometry(features: Features) -> dict[str, float]:
-    totals = features["measures"].unflatten(1, (len(MEASURES), 2)).sum(dim=0)
+    totals = features["measures"].reshape(-1, len(MEASURES), 2).sum(dim=0)
     return {
         name: float(total / number)
         for name, (total, number) in zip(MEASURES, totals, strict=True)

@@ -18,13 +18,13 @@ from rawdiff.data.writer import Writer
 from rawdiff.errors import UserError
 from rawdiff.files import write_text
 from rawdiff_molecules.backbone_measures import MEASURES, measure
-from rawdiff_molecules.geometry import all_atoms, as_backbone, is_backbone
+from rawdiff_molecules.geometry import as_backbone, atoms_of_channels
 from rawdiff_molecules.peptide import neighbours
 from rawdiff_molecules.residues import Residues
 from rawdiff_molecules.structure_files import write_structure
 from rawdiff_molecules.structure_pictures import draw_backbones
 
-REPORT = "report.json"
+REPORT, TRAJECTORIES = "report.json", "trajectory"
 
 
 class BackboneWriter(Writer):
@@ -32,7 +32,8 @@ class BackboneWriter(Writer):
 
     Residues keep their numbers, insertion codes, chains and names. Those without a name are
     called `unknown`: many programs read only names of amino acids. PDB files are left out with
-    `pdb: false`, and, with the reason in the report, where a chain does not fit into one.
+    `pdb: false`, and, with the reason in the report, where a chain does not fit into one. With
+    `sample.num_frames` the way to each is in `trajectory`, too.
     """
 
     num_drawn: ClassVar[int] = 20
@@ -50,7 +51,7 @@ class BackboneWriter(Writer):
         labels: Sequence[int] | None = None,
         place: Array | None = None,
     ) -> list[Path]:
-        """Samples [n, 3 A, L] in Angstrom; UserError if they are no such backbones."""
+        """Samples [n, 3 A, L] in Angstrom; UserError if they are no backbones."""
         backbones = to_backbones(samples, info)
         kept = [_residues(i, backbone, place, info) for i, backbone in enumerate(backbones)]
         return write_backbones(
@@ -61,6 +62,25 @@ class BackboneWriter(Writer):
             pdb=self.pdb,
             labels=None if labels is None else [info.class_names[label] for label in labels],
         )
+
+    def write_frames(
+        self,
+        frames: Array,
+        folder: Path,
+        *,
+        info: DataInfo,
+        first_index: int = 0,
+        place: Array | None = None,
+    ) -> list[Path]:
+        """`trajectory/000042.cif` and `.pdb`, in which each frame is a model."""
+        (folder / TRAJECTORIES).mkdir(parents=True, exist_ok=True)
+        files = []
+        for i in range(frames.shape[1]):
+            backbones = to_backbones(frames[:, i], info)
+            own = self.named(_residues(i, backbones[-1], place, info))
+            path = folder / TRAJECTORIES / f"{first_index + i:06d}"
+            files += write_structure(path, list(backbones[:, : len(own)]), own, pdb=self.pdb)[0]
+        return files
 
     def named(self, residues: Residues) -> Residues:
         names = np.where(residues.names == "UNK", self.unknown, residues.names)
@@ -79,14 +99,15 @@ class BackboneWriter(Writer):
 
 
 def to_backbones(samples: Array, info: DataInfo) -> Array:
-    """[n, 3 A, L] to [n, L, 4, 3], NaN for atoms of other kinds. UserError for other samples."""
-    if not is_backbone(info):
+    """[n, 3 A, L] to [n, L, 4, 3]. UserError if they are of another kind."""
+    atoms = atoms_of_channels(info.channels)
+    if samples.ndim != 3 or atoms is None:
         raise UserError(
-            "Backbones are samples [3 A, residues] of the coordinates of A of the atoms N, CA, C "
-            f"and O, but these have the shape {list(samples.shape[1:])}. Write `writer: {{name: "
-            "arrays}` under `sample:`."
+            "Backbones are samples [3 A, residues] whose channels are N.x, N.y, N.z, CA.x, …, but "
+            f"these have the shape {list(samples.shape[1:])}. Write `writer: {{name: arrays}}` "
+            "under `sample:`."
         )
-    return as_backbone(all_atoms(torch.from_numpy(np.asarray(samples)), info)).numpy()
+    return as_backbone(torch.from_numpy(np.asarray(samples)), atoms).numpy()
 
 
 def _length(backbone: Array) -> int:

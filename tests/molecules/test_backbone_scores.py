@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 from ideal_backbones import helix, strand
+from rawdiff_molecules import backbone_scores
 from rawdiff_molecules.backbone_measures import jensen_shannon
-from rawdiff_molecules.backbone_scores import Backbones, backbone_features
+from rawdiff_molecules.backbone_scores import Backbones
 from rawdiff_molecules.folds import atoms_of, likeness, num_clusters, tm_score
-from rawdiff_molecules.geometry import as_sample
+from rawdiff_molecules.geometry import as_backbone, as_sample
 from real_chains import as_batch, real_chains
 from torch import Tensor
 
@@ -26,6 +27,10 @@ def info(length: int, place_names: tuple[str, ...] = ()) -> DataInfo:
 
 def basis(length: int, place_names: tuple[str, ...] = ()) -> Basis:
     return Basis(info(length, place_names), None, torch.zeros(12), torch.ones(12))
+
+
+def backbone_features(x: Tensor, index: Tensor | None = None) -> Features:
+    return backbone_scores.backbone_features(as_backbone(x), index)
 
 
 def scores(ours: Features, theirs: Features, evaluator: Backbones = FEW) -> dict[str, float]:
@@ -129,6 +134,17 @@ def test_divergence_of_histograms_is_between_nothing_and_one_bit() -> None:
     a, b = torch.tensor([4.0, 0, 1]), torch.tensor([0.0, 3, 0])
     assert jensen_shannon(a, 2 * a) == pytest.approx(0, abs=1e-12)
     assert jensen_shannon(a, b) == pytest.approx(1)
+
+
+def test_of_ca_alone_there_are_the_scores_that_need_no_more() -> None:
+    only_ca = DataInfo((3, 40), ("CA.x", "CA.y", "CA.z"))
+    seen = Basis(only_ca, None, torch.zeros(3), torch.ones(3))
+    assert FEW.obstacle(seen) is None
+    features = FEW.features(ideal()[:, 3:6], seen)
+    found = FEW.score(features, features, seen)
+    assert found["ca_ca"] == found["right_handed"] == 1
+    assert found["mirror_images"] == 0
+    assert not found.keys() & {"bonds", "angles", "planar", "ramachandran", "mean_tm"}
 
 
 def test_samples_of_another_kind_have_no_score() -> None:

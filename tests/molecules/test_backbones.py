@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from chain_files import write_chain, write_chains
+from chain_files import HELIX, STRAND, write_chain, write_chains
 from rawdiff_molecules.backbones import Backbones
 from rawdiff_molecules.residue1d import Residue1dAdapter
 from rawdiff_molecules.residues import Residues
@@ -97,6 +97,22 @@ def test_chains_are_chosen_by_their_length_and_centred(packed) -> None:
         Backbones(path=str(packed), min_length=20, max_length=10)
 
 
+def test_chains_are_classes_by_their_secondary_structure(tmp_path) -> None:
+    folder = tmp_path / "pdb"
+    folder.mkdir()
+    for name, residue in (("a_helix", HELIX), ("b_strand", STRAND)):
+        write_chain(folder / f"{name}.pdb", 24, of=(residue, residue))
+    write_chain(folder / "c_both.pdb", 24)
+    data = Backbones(path=str(folder), max_length=24, label="fold")
+    packed = data.pack(tmp_path / "packed", lambda done, total: None)
+    data = Backbones(path=str(packed), max_length=24, label="fold")
+    assert [data.info.class_names[s.label] for s in data.get_batch([0, 1, 2])] == [
+        "alpha",
+        "beta",
+        "alpha_beta",
+    ]
+
+
 def test_longer_chains_are_left_out_or_cut_into_windows(packed) -> None:
     left_out = Backbones(path=str(packed), max_length=10)
     windows = Backbones(path=str(packed), max_length=10, longer="windows")
@@ -177,6 +193,18 @@ def test_wanted_lengths_and_a_motif_come_out_of_the_command(run, tmp_path) -> No
                 assert moved.length() < 1e-4
         others = [residue for n, residue in found.items() if n not in range(33, 39)]
         assert {residue.name for residue in others} == {"GLY"}
+
+
+def test_the_way_to_a_sample_is_a_file_of_models(run, tmp_path) -> None:
+    target = sample_run(
+        run, ["sample.num_frames=4", "sample.num_samples=3"], out=tmp_path / "way", say=quiet
+    )
+    way = gemmi.read_structure(str(target / "trajectory" / "000002.pdb"))
+    sample = gemmi.read_structure(str(target / "000002.pdb"))
+    assert len(way) == 4
+    for models in zip(way[3][0], sample[0][0], strict=True):
+        first, second = (residue["CA"][0].pos for residue in models)
+        assert (first - second).length() == 0
 
 
 def test_a_structure_is_partly_noised(run, tmp_path) -> None:
