@@ -244,7 +244,8 @@ class Scoring:
                     lambda: self._data.real,
                     slice(part.start, part.stop),
                 )
-                yield self._features(evaluator, self._draw(part, conditions), basis)
+                x = self._draw(part, conditions)
+                yield self._features(evaluator, x, basis, conditions.place)
 
         self._fill(store, make, f"generated samples for `{name}`")
         return store.read()
@@ -262,7 +263,7 @@ class Scoring:
         def make(missing: Sequence[range]) -> Iterator[dict[str, Tensor]]:
             rest = Subset(data.dataset, [indices[i] for part in missing for i in part])
             for batch in rest.batches(evaluator.batch_size, self._recipe.train.num_workers):
-                yield self._features(evaluator, batch.x, basis)
+                yield self._features(evaluator, batch.x, basis, batch.place)
 
         self._fill(store, make, f"real samples for `{name}`")
         return store.read()
@@ -270,13 +271,17 @@ class Scoring:
     def _draw(self, part: range, conditions: Conditions) -> Tensor:
         """Samples of these numbers [n, C, …]. UserError if the model has diverged."""
         x = self.model.sampler.draw(torch.tensor(part), conditions, self._recipe.sample)
-        require_sound(x, self._statistics.ever_present)
+        there, ever = conditions.there, self._statistics.ever_present
+        require_sound(x, ever if there is None else ever & there)
         return x
 
-    def _features(self, evaluator: FeatureEvaluator, x: Tensor, basis: Basis) -> dict[str, Tensor]:
+    def _features(
+        self, evaluator: FeatureEvaluator, x: Tensor, basis: Basis, place: Tensor | None
+    ) -> dict[str, Tensor]:
         x = x.to(self.model.sampler.device).float()
         with torch.no_grad():
-            found = evaluator.features(resample(x, self._info), basis)
+            own = {} if place is None else {"place": place}
+            found = evaluator.features(resample(x, self._info), basis, **own)
         require_rows(evaluator, found, len(x))
         return found
 

@@ -64,7 +64,9 @@ class FID(FeatureEvaluator):
     def origin(self) -> dict[str, Any]:
         return {"torch-fidelity": library().version, "weights": weights_origin(self.weights)}
 
-    def features(self, batch: Tensor, basis: Basis) -> dict[str, Tensor]:
+    def features(
+        self, batch: Tensor, basis: Basis, place: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """UserError unless they are images of one or three channels, all values known."""
         network, images = inception(self.weights, batch.device), eight_bits(batch, basis.info)
         parts = [network(part) for part in torch.split(images, self.batch_size)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -14,28 +14,29 @@ from rawdiff.data.dataset import Array, Batch, DataInfo, Draw, Finding, Sample
 from rawdiff.data.geometry import Geometry
 from rawdiff.errors import UserError
 from rawdiff_molecules.entry import BACKBONE, Chain
+from rawdiff_molecules.folds import FOLDS, fold_class
 from rawdiff_molecules.motion import RigidMotion, to_channels, to_points, uniform_rotations
-from rawdiff_molecules.placement import Residues, place_names
-from rawdiff_molecules.ragged import Kind
-from rawdiff_molecules.source import EntryDataset
+from rawdiff_molecules.residues import Residues, place_names
+from rawdiff_molecules.source import ChainDataset
 
 AtomName = Literal["N", "CA", "C", "O"]
 
 
-class Backbones(EntryDataset):
+class Backbones(ChainDataset):
     """Chains of `min_length` to `max_length` residues, centred; in training turned at random.
 
     x [3 A, max_length] are x, y and z of the A `atoms` of each residue in Angstrom, NaN where an
     atom is missing and beyond the chain's end; the length is told as a scalar. Longer chains are
     left out, or with `longer: windows` cut into stretches of `max_length` that overlap by half.
+    `label: fold` makes classes of their secondary structure: mainly helices, mainly strands, both,
+    or few of either.
     """
-
-    kind: ClassVar[Kind] = "chains"
 
     min_length: int = Field(default=1, ge=1)
     max_length: int = Field(ge=1)
     atoms: tuple[AtomName, ...] = Field(default=("N", "CA", "C", "O"), min_length=1)
     longer: Literal["leave_out", "windows"] = "leave_out"
+    label: Literal["none", "fold"] = "none"
 
     @model_validator(mode="after")
     def _agree(self) -> Backbones:
@@ -50,12 +51,18 @@ class Backbones(EntryDataset):
             shape=(len(channels), self.max_length),
             channels=channels,
             units=("angstrom",) * len(channels),
+            class_names=FOLDS if self.label == "fold" else (),
             scalar_names=("length",),
             writer="backbones",
             evaluators=("backbones",),
-            place_names=place_names(chains=False),
+            coordinates={"chain": (0.0,)} if self._together else {},
+            place_names=place_names(chains=self._together),
             sizes_vary=True,
         )
+
+    @property
+    def _together(self) -> bool:
+        return self.chains == "together"
 
     @property
     def geometry(self) -> Geometry:
@@ -118,7 +125,11 @@ class Backbones(EntryDataset):
         x = np.full((len(atoms) * 3, self.max_length), np.nan, dtype=np.float32)
         x[:, : len(residues)] = centred(points).reshape(len(residues), -1).T
         length = np.array([len(residues)], dtype=np.float32)
-        return Sample(x=x, scalars=length, place=residues.place(self.max_length))
+        place = residues.place(self.max_length, chains=self._together)
+        label = None
+        if self.label == "fold":
+            label = fold_class(chain.backbone[part, BACKBONE.index("CA")], residues.residue)
+        return Sample(x=x, label=label, scalars=length, place=place)
 
     def __getstate__(self) -> dict[Any, Any]:
         state = super().__getstate__()

@@ -5,16 +5,18 @@ from __future__ import annotations
 import gzip
 import io
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, TypeAlias
+from typing import IO, NamedTuple, TypeAlias, cast
 
 from rawdiff.errors import UserError
 from rawdiff_molecules.entry import Chain, Molecule
+from rawdiff_molecules.layout import Layout, read_layout
 from rawdiff_molecules.packing import LeftOut
-from rawdiff_molecules.ragged import Kind, Reject, record_of
+from rawdiff_molecules.ragged import Kind, Reject, Source, record_of
+from rawdiff_molecules.reading import Reading
 from rawdiff_molecules.sdf import read_sdf
-from rawdiff_molecules.structures import TABLES, Reading, read_structure
+from rawdiff_molecules.structures import TABLES, read_structure
 from rawdiff_molecules.xyz import read_xyz
 
 Found: TypeAlias = Molecule | Chain | Reject | LeftOut
@@ -27,7 +29,6 @@ READERS: dict[str, Read] = {
     ".sd": read_sdf,
     ".mol": read_sdf,
 }
-SUFFIXES: dict[Kind, tuple[str, ...]] = {"molecules": tuple(READERS), "chains": tuple(TABLES)}
 
 
 class File(NamedTuple):
@@ -42,6 +43,10 @@ class File(NamedTuple):
         return _suffix(self.path)
 
     @property
+    def source(self) -> Source:
+        return Source(self.name, self.path.stat().st_size)
+
+    @property
     def stem(self) -> str:
         """`name` without its endings: where an id starts."""
         return self.name.removesuffix(".gz")[: -len(self.suffix)]
@@ -51,34 +56,42 @@ def _suffix(path: Path) -> str:
     return Path(path.name.removesuffix(".gz")).suffix.lower()
 
 
-def find_files(path: str | Path, kind: Kind) -> list[File]:
-    """Of a kind, in the order of their names; a folder is searched through all levels.
+def suffixes(kind: Kind, layout: Layout | None) -> tuple[str, ...]:
+    """The endings of the names of files that are read."""
+    if layout is not None:
+        return (".h5", ".hdf5")
+    return tuple(READERS if kind == "molecules" else TABLES)
+
+
+def find_files(path: str | Path, endings: Sequence[str]) -> list[File]:
+    """Those with one of the `endings`, in the order of their names; a folder with all its levels.
 
     A .txt file is a list: one path a line, from its own folder. UserError where there is nothing.
     """
     given = Path(path).expanduser()
     if given.is_dir():
-        below = sorted(p for p in given.rglob("*") if _suffix(p) in SUFFIXES[kind] and p.is_file())
+        below = sorted(p for p in given.rglob("*") if _suffix(p) in endings and p.is_file())
         found = [File(p, p.relative_to(given).as_posix()) for p in below]
     elif given.suffix == ".txt" and given.is_file():
         lines = [line.strip() for line in given.read_text().splitlines()]
-        found = [f for line in lines if line for f in find_files(given.parent / line, kind)]
+        found = [f for line in lines if line for f in find_files(given.parent / line, endings)]
     elif not given.is_file():
         raise UserError(f"{given} does not exist. Give `data.path` a file or a folder.")
-    elif _suffix(given) in SUFFIXES[kind]:
-        found = [File(given, given.name)]
     else:
-        found = []
+        found = [File(given, given.name)] if _suffix(given) in endings else []
     if not found:
-        raise UserError(
-            f"{given} has no file of {kind}: they end in {', '.join(SUFFIXES[kind])}, or that "
-            "and .gz."
-        )
+        raise UserError(f"{given} has no file to read: none ends in {', '.join(endings)} (or .gz).")
     return found
 
 
-def read_file(file: File, reading: Reading) -> Iterator[Found]:
-    """What is in a file; whatever cannot be read, or is empty, is a Reject."""
+def read_file(file: File, kind: Kind, reading: Reading) -> Iterator[Found]:
+    """What is in a file; whatever cannot be read, or is empty, is a Reject.
+
+    UserError where the settings do not fit an HDF5 file.
+    """
+    if reading.layout is not None:
+        yield from read_layout(file.path, kind, reading.layout, file.name, file.stem)
+        return
     number = 0
     try:
         with open_bytes(file.path) as stream:
@@ -93,15 +106,15 @@ def read_file(file: File, reading: Reading) -> Iterator[Found]:
             yield Reject("", record_of(file.name, 1), "nothing is in the file")
 
 
-def _read(stream: BinaryIO, file: File, reading: Reading) -> Iterator[Found]:
+def _read(stream: IO[bytes], file: File, reading: Reading) -> Iterator[Found]:
     if file.suffix in READERS:
         lines = io.TextIOWrapper(stream, encoding="utf-8", errors="replace")
         return READERS[file.suffix](lines, file.name, file.stem)
     return read_structure(stream.read(), file.suffix, file.name, file.stem, reading)
 
 
-def open_bytes(path: Path) -> BinaryIO:
+def open_bytes(path: Path) -> IO[bytes]:
     """Unpacked, if it is gz by its first bytes, whatever its name says."""
     with path.open("rb") as file:
         is_gz = file.read(2) == b"\x1f\x8b"
-    return io.BufferedReader(gzip.open(path)) if is_gz else path.open("rb")  # type: ignore[arg-type]
+    return cast(IO[bytes], gzip.open(path) if is_gz else path.open("rb"))

@@ -38,7 +38,7 @@ class LeftOut(NamedTuple):
     """Something that is in a file and belongs to no entry, such as water."""
 
     what: str
-    count: int
+    number: int
 
 
 class _Pile:
@@ -98,7 +98,7 @@ class Packing:
 
     def add(self, found: Molecule | Chain | Reject | LeftOut) -> None:
         if isinstance(found, LeftOut):
-            self.left_out[found.what] += found.count
+            self.left_out[found.what] += found.number
         elif isinstance(found, Reject):
             self.num_rejects += 1
             for name, text in found._asdict().items():

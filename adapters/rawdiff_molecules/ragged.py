@@ -90,8 +90,8 @@ class Entries:
     spawned at any time, and each one reads for itself.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path.expanduser()
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path).expanduser()
 
     def __getstate__(self) -> dict[str, Any]:
         return {"path": self.path}
@@ -169,20 +169,28 @@ class Entries:
         order, back = self._sorted(indices)
         residues, r = self._children("entries/residue_offsets", order)
         rows, ends = self._children("residues/atom_offsets", residues, atoms)
-        of_residue = {name: self._take(f"residues/{name}", residues) for name in OF_RESIDUE}
-        names, elements, positions = (self._take(f"atoms/{name}", rows) for name in OF_ATOM)
+        names, numbers, codes, index, chain_ids, backbone = (
+            self._take(f"residues/{name}", residues) for name in OF_RESIDUE
+        )
+        atom_names, elements, positions = (self._take(f"atoms/{name}", rows) for name in OF_ATOM)
         offsets = np.array(ends)
         found = []
-        for i, origin in enumerate(self._origins(order)):
-            own, a, b = slice(r[i], r[i + 1]), ends[r[i]], ends[r[i + 1]]
+        for i, (key, source) in enumerate(self._origins(order)):
+            own, own_atoms = slice(r[i], r[i + 1]), slice(ends[r[i]], ends[r[i + 1]])
             found.append(
                 Chain(
-                    *origin,
-                    **{name: values[own] for name, values in of_residue.items()},
-                    atom_offsets=offsets[r[i] : r[i + 1] + 1] - a,
-                    atom_names=names[a:b],
-                    elements=elements[a:b],
-                    positions=positions[a:b],
+                    key,
+                    source,
+                    names[own],
+                    numbers[own],
+                    codes[own],
+                    index[own],
+                    chain_ids[own],
+                    backbone[own],
+                    offsets[r[i] : r[i + 1] + 1] - ends[r[i]],
+                    atom_names[own_atoms],
+                    elements[own_atoms],
+                    positions[own_atoms],
                 )
             )
         return [found[i] for i in back]

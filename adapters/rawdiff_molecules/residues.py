@@ -1,142 +1,113 @@
-"""From a table of atoms to residues: which atoms make one, and which of its alternatives stays."""
+"""What is said of each residue beside its atoms, as numbers that travel with a sample.
+
+The rows of a sample's `place`: numbers in float32, which hold whole ones exactly up to 2^24.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
 from rawdiff.data.dataset import Array
-from rawdiff_molecules.atom_table import AtomTable
-from rawdiff_molecules.entry import BACKBONE
-from rawdiff_molecules.packing import LeftOut
+from rawdiff.errors import UserError
+from rawdiff_molecules.entry import Chain
+
+NAMES = (
+    "ALA", "ARG", "ASN", "ASP", "CYS", "GLN", "GLU", "GLY", "HIS", "ILE",
+    "LEU", "LYS", "MET", "PHE", "PRO", "SER", "THR", "TRP", "TYR", "VAL",
+)  # fmt: skip
+UNKNOWN = len(NAMES)
+PLACE_NAMES = ("residue", "number", "insertion", "chain_id", "name")
+"""Rows of `place`: where it stands along its chain, and what a file says of it."""
+LONGEST_CHAIN_ID = 3
 
 
-class Residues(NamedTuple):
-    """Atoms sorted by residue; those of residue r are offsets[r] … offsets[r + 1] - 1.
+@dataclass(frozen=True)
+class Residues:
+    """L residues: where each stands along its chain (a gap where some are missing), the author's
+    number and insertion code (" " for none), the chain's id, and the name ("UNK" if unknown)."""
 
-    `segments` [R] rise where a chain ends or is numbered anew.
-    """
+    residue: Array
+    numbers: Array
+    insertion_codes: Array
+    chain_ids: Array
+    names: Array
 
-    atoms: AtomTable
-    offsets: Array
-    segments: Array
+    @classmethod
+    def of(cls, chain: Chain, part: slice = slice(None)) -> Residues:
+        return cls(
+            chain.index[part],
+            chain.numbers[part],
+            chain.insertion_codes[part],
+            chain.chain_ids[part],
+            chain.names[part],
+        )
+
+    @classmethod
+    def plain(cls, length: int) -> Residues:
+        """Of a chain A without gaps, numbered from 1, of unknown names."""
+        numbers = np.arange(1, length + 1)
+        return cls(
+            numbers, numbers, np.full(length, " "), np.full(length, "A"), np.full(length, "UNK")
+        )
+
+    def __len__(self) -> int:
+        return len(self.numbers)
 
     @property
-    def first(self) -> AtomTable:
-        """The first atom of each residue, for what all of its atoms share."""
-        return self.atoms.take(self.offsets[:-1])
+    def chain_numbers(self) -> Array:
+        """0, 1, … for one chain after another."""
+        new = self.chain_ids[1:] != self.chain_ids[:-1]
+        return np.concatenate([[0], np.cumsum(new)]) if len(self) else np.zeros(0, dtype=int)
 
-    @property
-    def numbers(self) -> Array:
-        """Of each atom, the residue that it is in."""
-        return np.repeat(np.arange(len(self.segments)), np.diff(self.offsets))
+    def place(self, length: int, *, chains: bool = False) -> Array:
+        """Rows of PLACE_NAMES, with `chains` one of chain numbers before: [A, length] float32.
 
-    def take(self, chosen: Array) -> Residues:
-        """Of some residues, in their order."""
-        counts = np.diff(self.offsets)[chosen]
-        inside = np.isin(self.numbers, chosen)
-        offsets = np.concatenate([[0], np.cumsum(counts)])
-        return Residues(self.atoms.take(np.flatnonzero(inside)), offsets, self.segments[chosen])
+        NaN beyond the last residue; `residue` begins at 0 in each sample.
+        """
+        index = np.asarray(self.residue, dtype=np.int64)
+        rows = [
+            index - index[:1],
+            self.numbers,
+            [ord(str(code) or " ") for code in self.insertion_codes],
+            [_code(str(chain)) for chain in self.chain_ids],
+            [NAMES.index(name) if name in NAMES else UNKNOWN for name in map(str, self.names)],
+        ]
+        if chains:
+            rows.insert(1, self.chain_numbers)
+        place = np.full((len(rows), length), np.nan, dtype=np.float32)
+        place[:, : len(self)] = np.asarray(rows, dtype=np.float32)
+        return place
 
-    def backbone(self) -> Array:
-        """N, CA, C and O of each residue, [R, 4, 3]; NaN where missing."""
-        positions = np.full((len(self.segments), len(BACKBONE), 3), np.nan, np.float32)
-        residues = self.numbers
-        for column, name in enumerate(BACKBONE):
-            rows = np.flatnonzero(self.atoms.atom_names == name)
-            positions[residues[rows], column] = self.atoms.positions[rows]
-        return positions
-
-
-def group_residues(atoms: AtomTable) -> tuple[Residues, list[LeftOut]]:
-    """Of one model: each residue once, with one conformation, and how many atoms were left out."""
-    owner, segments = _owners(atoms)
-    order = np.argsort(owner, kind="stable")
-    kept, left_out = _one_of_each(atoms.take(order), owner[order])
-    rows = order[kept]
-    counts = np.bincount(owner[rows], minlength=len(segments))
-    offsets = np.concatenate([[0], np.cumsum(counts)])
-    found = Residues(atoms.take(rows), offsets, np.array(segments, dtype=np.int64))
-    return found, [LeftOut(what, count) for what, count in left_out.items() if count]
-
-
-def _owners(atoms: AtomTable) -> tuple[Array, list[int]]:
-    """The residue of each atom [A], and the segment of each residue.
-
-    Atoms that come later (hydrogens at the end of a chain) join their residue. If they are there
-    already, the numbering has begun anew, and so has a chain.
-    """
-    keys = (atoms.chain_ids, atoms.numbers, atoms.insertion_codes, atoms.places)
-    changes = np.zeros(len(atoms), dtype=bool)
-    for values in keys:
-        changes[1:] |= values[1:] != values[:-1]
-    starts = np.concatenate([[0], np.flatnonzero(changes), [len(atoms)]]).astype(np.int64)
-    owner, segments = np.empty(len(atoms), np.int64), list[int]()
-    known: dict[tuple[object, ...], int] = {}
-    names: dict[int, set[tuple[str, str]]] = {}
-    segment_of: dict[str, int] = {}
-    for a, b in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True):
-        chain = str(atoms.chain_ids[a])
-        found = set(zip(atoms.atom_names[a:b].tolist(), atoms.altlocs[a:b].tolist(), strict=True))
-        segment = segment_of.setdefault(chain, len(segment_of))
-        key = (segment, *(values[a].item() for values in keys[1:]))
-        if key in known and names[known[key]] & found:
-            segment = segment_of[chain] = max(segment_of.values()) + 1
-            key = (segment, *key[1:])
-        if key not in known:
-            known[key] = len(segments)
-            names[known[key]] = set()
-            segments.append(segment)
-        names[known[key]] |= found
-        owner[a:b] = known[key]
-    return owner, segments
+    @classmethod
+    def read(cls, place: Array, names: tuple[str, ...]) -> Residues:
+        """Of one sample's `place` [A, L], whose rows have these names."""
+        rows = dict(zip(names, place, strict=True))
+        there = ~np.isnan(rows["residue"])
+        numbers = {name: row[there].astype(np.int64) for name, row in rows.items()}
+        return cls(
+            residue=numbers["residue"],
+            numbers=numbers["number"],
+            insertion_codes=np.array([chr(code) for code in numbers["insertion"]], dtype="U1"),
+            chain_ids=np.array([_text(code) for code in numbers["chain_id"]], dtype="U3"),
+            names=np.array([(*NAMES, "UNK")[code] for code in numbers["name"]], dtype="U3"),
+        )
 
 
-def _one_of_each(atoms: AtomTable, owner: Array) -> tuple[Array, Counter[str]]:
-    """Rows to keep: of each residue one alternative, and of each of its atoms the first."""
-    _, named = np.unique(atoms.atom_names, return_inverse=True)
-    pairs = owner * (int(named.max(initial=0)) + 1) + named.reshape(-1)
-    _, first, counts = np.unique(pairs, return_index=True, return_counts=True)
-    starts = np.concatenate([[True], owner[1:] != owner[:-1]])
-    first_of_owner = np.flatnonzero(starts)[np.cumsum(starts) - 1]
-    doubtful = atoms.altlocs != ""
-    doubtful |= atoms.residue_names != atoms.residue_names[first_of_owner]
-    doubtful[first[counts > 1]] = True
-    keep, left_out = np.ones(len(owner), dtype=bool), Counter[str]()
-    for residue in np.unique(owner[doubtful]).tolist():
-        a, b = np.searchsorted(owner, [residue, residue + 1])
-        own = atoms.take(np.arange(a, b))
-        chosen = _alternative(own)
-        once = np.zeros(b - a, dtype=bool)
-        once[np.flatnonzero(chosen)[_first(own.atom_names[chosen])]] = True
-        keep[a:b] = once
-        left_out["atoms of other alternate locations"] += int((~chosen).sum())
-        left_out["atoms that are there twice"] += int(chosen.sum() - once.sum())
-    return np.flatnonzero(keep), left_out
+def place_names(*, chains: bool) -> tuple[str, ...]:
+    return ("residue", "chain", *PLACE_NAMES[1:]) if chains else PLACE_NAMES
 
 
-def _alternative(own: AtomTable) -> Array:
-    """Which atoms of a residue belong to the alternative that is taken, [a] of bool.
-
-    An alternative is a residue name and a label, with the atoms of that name that have no label.
-    The one with the most backbone atoms is taken; of several that of the highest mean occupancy of
-    its labelled atoms; of several the first label.
-    """
-    found = {}
-    for name, label in sorted(set(zip(own.residue_names, own.altlocs, strict=True))):
-        of_name = own.residue_names == name
-        labelled = of_name & (own.altlocs == label)
-        if label == "" and (of_name & (own.altlocs != "")).any():
-            continue  # shared by the labels of this name
-        members = labelled | (of_name & (own.altlocs == ""))
-        num_backbone = len(set(own.atom_names[members].tolist()) & set(BACKBONE))
-        occupancy = round(float(own.occupancies[labelled].mean(dtype=np.float64)), 4)
-        found[(-num_backbone, -occupancy, str(label), str(name))] = members
-    return found[min(found)]
+def _code(text: str) -> int:
+    """A chain's id as one number."""
+    if len(text) > LONGEST_CHAIN_ID or not text.isascii():
+        raise UserError(
+            f"The chain id {text!r} is longer than {LONGEST_CHAIN_ID} letters, which no sample can "
+            "carry. Rename the chain."
+        )
+    return sum(ord(letter) << 7 * i for i, letter in enumerate(text))
 
 
-def _first(names: Array) -> Array:
-    """The places at which each name comes for the first time."""
-    return np.sort(np.unique(names, return_index=True)[1])
+def _text(code: int) -> str:
+    return "".join(chr(code >> 7 * i & 127) for i in range(LONGEST_CHAIN_ID)).rstrip("\0")

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from rawdiff_molecules.elements import SYMBOLS
+from rawdiff_molecules.checking import checked_molecule
 from rawdiff_molecules.entry import Molecule
 from rawdiff_molecules.optional import require_rdkit
 from rawdiff_molecules.ragged import Reject, record_of
@@ -47,16 +47,6 @@ def _molecule(key: str, source: str, record: list[str]) -> Molecule | Reject:
     )
     if found is None:
         return Reject(key, source, "RDKit cannot read the record")
-    elements = np.array([atom.GetAtomicNum() for atom in found.GetAtoms()], np.uint8)
-    if not len(elements):
-        return Reject(key, source, "no atoms")
-    if not elements.all() or elements.max() >= len(SYMBOLS):
-        place = int(np.flatnonzero((elements == 0) | (elements >= len(SYMBOLS)))[0])
-        symbol = found.GetAtomWithIdx(place).GetSymbol()
-        return Reject(key, source, f"unknown element {symbol!r}")
-    positions = found.GetConformer().GetPositions().astype(np.float32)
-    if not np.isfinite(positions).all():
-        return Reject(key, source, "a coordinate is not a finite number")
     kinds = {str(bond.GetBondType()) for bond in found.GetBonds()}
     if not kinds <= set(ORDERS):
         return Reject(key, source, f"bonds of the kind {min(kinds - set(ORDERS))}")
@@ -64,11 +54,11 @@ def _molecule(key: str, source: str, record: list[str]) -> Molecule | Reject:
         (bond.GetBeginAtomIdx(), bond.GetEndAtomIdx(), ORDERS[str(bond.GetBondType())])
         for bond in found.GetBonds()
     ]
-    return Molecule(
+    return checked_molecule(
         key,
         source,
-        elements,
-        positions,
+        [atom.GetSymbol() for atom in found.GetAtoms()],
+        found.GetConformer().GetPositions(),
         charge=sum(atom.GetFormalCharge() for atom in found.GetAtoms()),
         bonds=np.array(bonds, np.int32).reshape(-1, 3),
     )

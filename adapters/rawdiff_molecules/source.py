@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import PrivateAttr
@@ -15,61 +15,76 @@ from pydantic import PrivateAttr
 from rawdiff.data.dataset import Array, Dataset, Finding
 from rawdiff.data.packed import packed_folder
 from rawdiff.errors import UserError
-from rawdiff_molecules.files import File, Found, find_files, read_file
+from rawdiff_molecules.files import File, find_files, read_file, suffixes
+from rawdiff_molecules.layout import Layout
 from rawdiff_molecules.packing import packing
-from rawdiff_molecules.ragged import Entries, Kind, Source
+from rawdiff_molecules.ragged import Entries, Kind
+from rawdiff_molecules.reading import Reading
 
 PACKED_NAME = "entries.h5"
 NUM_SHOWN = 5  # reasons of rejects
 
 
 class EntryDataset(Dataset, ABC):
-    """Entries of `path`: a file, a folder, or a list of files; or a packed file (.h5).
+    """Entries of `path`: a file, a folder, a list of files (.txt), or a packed file (.h5).
 
-    Files are read once, by `rawdiff prepare`; samples are made from the packed copy.
+    Files are read once, by `rawdiff prepare`; samples are made from the packed copy. With a
+    `layout`, `path` is an HDF5 file of somebody else's arrays.
     """
 
     kind: ClassVar[Kind]
-    stored_by: ClassVar[tuple[str, ...]] = ("path",)
+    stored_by: ClassVar[tuple[str, ...]] = ("path", "layout")
     """The settings that say what is read; others only select of it."""
 
     path: str
+    layout: Layout | None = None
     _copy: Path | None = PrivateAttr(default=None)
+
+    @property
+    def reading(self) -> Reading:
+        return Reading(layout=self.layout)
 
     @cached_property
     def entries(self) -> Entries:
         """UserError where `path` is not packed yet, or holds entries of another kind."""
-        given = Path(self.path).expanduser()
-        if self._copy is None and given.suffix != ".h5":
-            find_files(self.path, self.kind)
+        if self._copy is None and not self._is_packed:
+            self._files()
             raise UserError(
-                f"{given} is not packed yet: run `rawdiff prepare` with this recipe, here, once."
+                f"{self.path} is not packed yet: run `rawdiff prepare` with this recipe, once, in "
+                "the folder where you train."
             )
-        entries = Entries(self._copy or given)
+        entries = Entries(self._copy or Path(self.path))
         if entries.kind != self.kind:
             raise UserError(f"{entries.path} holds {entries.kind}, not {self.kind}.")
         return entries
 
+    @property
+    def _is_packed(self) -> bool:
+        """Whether `path` itself is a packed file, and nothing is to be read from other files."""
+        return self.layout is None and Path(self.path).suffix == ".h5"
+
+    def _files(self) -> list[File]:
+        return find_files(self.path, suffixes(self.kind, self.layout))
+
     def pack(self, root: Path, progress: Callable[[int, int], None]) -> Path:
         """One file of all entries; a call that was stopped starts anew."""
+        if self._is_packed:
+            return self.entries.path
         path = self._packed_path(root)
         if self.packed(root) is None:
-            files = find_files(self.path, self.kind)
+            files = self._files()
             with packing(self.kind, path) as target:
                 for number, file in enumerate(files):
                     progress(number, len(files))
-                    target.begin(Source(file.name, file.path.stat().st_size))
-                    for found in self.read(file):
+                    target.begin(file.source)
+                    for found in read_file(file, self.kind, self.reading):
                         target.add(found)
             progress(len(files), len(files))
         return path
 
-    def read(self, file: File) -> Iterator[Found]:
-        return read_file(file)
-
     def packed(self, root: Path) -> EntryDataset | None:
         path = self._packed_path(root)
-        if not path.is_file():
+        if self._is_packed or not path.is_file():
             return None
         copy = type(self)(**self.model_dump())
         copy._copy = path
@@ -82,10 +97,10 @@ class EntryDataset(Dataset, ABC):
     def _require_same_files(self, entries: Entries) -> None:
         """UserError unless the files are as they were; they may be gone."""
         try:
-            files = find_files(self.path, self.kind)
+            files = self._files()
         except UserError:
             return
-        found = [Source(file.name, file.path.stat().st_size) for file in files]
+        found = [file.source for file in files]
         if found != entries.sources:
             changed = set(found) ^ set(entries.sources)
             raise UserError(
@@ -97,11 +112,12 @@ class EntryDataset(Dataset, ABC):
     def findings(self) -> Iterator[Finding]:
         """How many entries there are, of which sizes, and what was not read and why."""
         entries = self.entries
-        yield Finding(self.kind, f"{len(entries):,} of {len(entries.sources):,} files")
-        if len(entries):
+        files = len(entries.sources)
+        yield Finding(self.kind, f"{len(entries):,} from {files:,} file{'s' if files != 1 else ''}")
+        if entries.num_atoms.any():
             yield Finding("atoms", _spread(entries.num_atoms))
-            if self.kind == "chains":
-                yield Finding("residues", _spread(entries.num_residues))
+        if len(entries) and self.kind == "chains":
+            yield Finding("residues", _spread(entries.num_residues))
         reasons = Counter(reject.reason for reject in entries.rejects).most_common()
         listed = "; ".join(f"{count:,} {reason}" for reason, count in reasons[:NUM_SHOWN])
         more = f"; {len(reasons) - NUM_SHOWN} other reasons" if len(reasons) > NUM_SHOWN else ""
@@ -115,6 +131,23 @@ class EntryDataset(Dataset, ABC):
         state = super().__getstate__()
         kept = {name: value for name, value in state["__dict__"].items() if name != "entries"}
         return state | {"__dict__": kept}
+
+
+class ChainDataset(EntryDataset, ABC):
+    """Chains of proteins, of the first of a file's `models` or of all.
+
+    Each chain is an entry, or with `chains: together` all of a model are one.
+    """
+
+    kind: ClassVar[Kind] = "chains"
+    stored_by: ClassVar[tuple[str, ...]] = ("path", "layout", "models", "chains")
+
+    models: Literal["first", "all"] = "first"
+    chains: Literal["split", "together"] = "split"
+
+    @property
+    def reading(self) -> Reading:
+        return Reading(self.models, self.chains, self.layout)
 
 
 def _spread(sizes: Array) -> str:

@@ -12,7 +12,7 @@ from rawdiff import version
 from rawdiff.data.dataset import Array
 from rawdiff_molecules.entry import BACKBONE
 from rawdiff_molecules.optional import require_gemmi
-from rawdiff_molecules.placement import Residues
+from rawdiff_molecules.residues import Residues
 
 MAX_PDB_RESIDUES, MAX_PDB_ATOMS = 9_999, 99_999
 PDB_RANGE = (-999.9, 9999.9)  # Angstrom: eight columns, three of them decimals

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import cache
-from typing import Literal, NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
@@ -22,7 +22,8 @@ from rawdiff_molecules.entry import Chain
 from rawdiff_molecules.optional import require_gemmi
 from rawdiff_molecules.packing import LeftOut
 from rawdiff_molecules.ragged import Reject, record_of
-from rawdiff_molecules.residues import Residues, group_residues
+from rawdiff_molecules.reading import Reading
+from rawdiff_molecules.residue_atoms import ResidueAtoms, group_residues
 
 PEPTIDE_BOND = 2.0  # Angstrom; a real one has 1.33
 LONGEST_NAME = 8  # letters of a chain id, a residue or an atom
@@ -35,13 +36,6 @@ TABLES: dict[str, Tables] = {
     ".mmcif": tables_of_cif,
     ".bcif": tables_of_bcif,
 }
-
-
-class Reading(NamedTuple):
-    """Which models are read, and whether each chain is an entry or all of a model are one."""
-
-    models: Literal["first", "all"] = "first"
-    chains: Literal["split", "together"] = "split"
 
 
 def read_structure(
@@ -83,7 +77,7 @@ def _read_table(
             yield _chain(part, key, record_of(source, number))
 
 
-def _parts(protein: Residues, reading: Reading) -> list[tuple[str, Residues]]:
+def _parts(protein: ResidueAtoms, reading: Reading) -> list[tuple[str, ResidueAtoms]]:
     """What becomes an entry each; by the chain's id, the second of the same id as `A.2`."""
     if not len(protein.segments):
         return []
@@ -99,7 +93,7 @@ def _parts(protein: Residues, reading: Reading) -> list[tuple[str, Residues]]:
     return parts
 
 
-def _protein(residues: Residues) -> tuple[Residues, list[LeftOut]]:
+def _protein(residues: ResidueAtoms) -> tuple[ResidueAtoms, list[LeftOut]]:
     """The residues that are of a protein; how many others there are, by kind."""
     first, backbone = residues.first, residues.backbone()
     complete = np.isfinite(backbone[:, :3]).all(axis=(1, 2))
@@ -138,7 +132,7 @@ def _bonded(backbone: Array, segments: Array) -> Array:
     return found
 
 
-def _chain(part: Residues, key: str, source: str) -> Chain | Reject:
+def _chain(part: ResidueAtoms, key: str, source: str) -> Chain | Reject:
     atoms, first = part.atoms, part.first
     if not np.isfinite(atoms.positions).all():
         return Reject(key, source, "a coordinate is not a finite number")

@@ -18,8 +18,9 @@ from rawdiff.data.template import RealSamples, Template, Wanted
 from rawdiff.errors import UserError
 from rawdiff_molecules.contig import Kept, New, Part, parse_contig
 from rawdiff_molecules.entry import BACKBONE, Chain
-from rawdiff_molecules.files import find_files, read_file
-from rawdiff_molecules.placement import Residues
+from rawdiff_molecules.files import find_files, read_file, suffixes
+from rawdiff_molecules.reading import Reading
+from rawdiff_molecules.residues import Residues
 
 NEW = -1  # instead of the row of a residue that is known
 
@@ -119,8 +120,9 @@ class MotifTemplate(Template):
     def _chain(self) -> Chain:
         """The one chain of the file that is meant."""
         wanted = {part.chain for part in self._parts if isinstance(part, Kept)}
-        files = find_files(self.path, "chains")
-        found = [entry for entry in read_file(files[0]) if isinstance(entry, Chain)]
+        file = find_files(self.path, suffixes("chains", None))[0]
+        entries = read_file(file, "chains", Reading())
+        found = [entry for entry in entries if isinstance(entry, Chain)]
         by_id = {str(chain.chain_ids[0]).strip(): chain for chain in found}
         if not wanted and len(by_id) == 1:
             return found[0]
@@ -198,7 +200,7 @@ def _free(numbers: Array, taken: Array, start: int, stop: int) -> Array:
     elif start == 0 and stop < len(numbers):
         wanted = numbers[stop] - len(count) + count
     else:
-        wanted = 1 + count
+        wanted = numbers[taken].max(initial=0) + 1 + count
     if np.isin(wanted, numbers[taken]).any():
         wanted = numbers[taken].max() + 1 + count
     return wanted

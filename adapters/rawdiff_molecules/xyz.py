@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rawdiff_molecules.elements import element_number
+from rawdiff_molecules.checking import checked_molecule
 from rawdiff_molecules.entry import Molecule
 from rawdiff_molecules.ragged import Reject, record_of
 
@@ -69,21 +69,8 @@ def _molecule(key: str, source: str, atoms: list[str], columns: _Columns) -> Mol
         table = [line.split() for line in atoms]
         symbols = [words[columns.element] for words in table]
         x = columns.x
-        positions = np.array([words[x : x + 3] for words in table], dtype=np.float64)
+        coordinates = [words[x : x + 3] for words in table]
+        positions = np.array(coordinates, dtype=np.float64).reshape(len(table), 3)
     except (ValueError, IndexError):
         return Reject(key, source, "an atom's line is not an element and three coordinates")
-    return checked_molecule(key, source, symbols, positions.reshape(-1, 3))
-
-
-def checked_molecule(
-    key: str, source: str, symbols: list[str], positions: np.ndarray
-) -> Molecule | Reject:
-    """Of elements and positions [n, 3] in Angstrom."""
-    elements = [element_number(symbol) for symbol in symbols]
-    if not elements:
-        return Reject(key, source, "no atoms")
-    if 0 in elements:
-        return Reject(key, source, f"unknown element {symbols[elements.index(0)]!r}")
-    if not np.isfinite(positions).all():
-        return Reject(key, source, "a coordinate is not a finite number")
-    return Molecule(key, source, np.array(elements, np.uint8), positions.astype(np.float32))
+    return checked_molecule(key, source, symbols, positions)

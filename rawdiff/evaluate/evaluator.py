@@ -100,10 +100,13 @@ class FeatureEvaluator(Scorer, ABC):
     batch_size: int = Field(default=64, ge=1)
 
     @abstractmethod
-    def features(self, batch: Tensor, basis: Basis) -> dict[str, Tensor]:
+    def features(
+        self, batch: Tensor, basis: Basis, place: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """Features [n, F] by name of samples [n, C, …]; row i is of sample i alone.
 
-        The batch is float32 in the data's own units, on the device of the model.
+        The batch is float32 in the data's own units, on the device of the model; `place`
+        [n, A, …] is that of the samples, where they have one.
         """
 
     @abstractmethod

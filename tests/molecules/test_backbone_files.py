@@ -12,7 +12,7 @@ from ideal_backbones import helix, mirrored
 from PIL import Image
 from rawdiff_molecules.backbone_writer import BackboneWriter
 from rawdiff_molecules.geometry import as_sample
-from rawdiff_molecules.placement import PLACE_NAMES, Residues
+from rawdiff_molecules.residues import PLACE_NAMES, Residues
 from rawdiff_molecules.structure_files import why_no_pdb, write_structure
 from rawdiff_molecules.structure_pictures import BROKEN, SIDE, draw_ramachandran, draw_trace
 
