@@ -72,6 +72,9 @@ def test_of_two_residues_at_one_place_one_is_taken_with_its_own_atoms(tmp_path: 
         assert chain.names.tolist() == ["ALA", "PRO", "ALA"]
         own = slice(*chain.atom_offsets[1:3])
         assert sorted(chain.atom_names[own].tolist()) == ["C", "CA", "CG", "N", "O"]
+    fewer = [line.replace("  0.60", "  0.30") for line in pro]
+    chain = only(chains_of(text(fewer, bare), tmp_path, "bare.pdb"))
+    assert (chain.names.tolist(), len(chain.atom_names)) == (["SER"], 4)
 
 
 def test_files_without_elements_or_chain_ids_are_read(tmp_path: Path) -> None:
