@@ -67,7 +67,7 @@ class Molecules(EntryDataset):
             coordinates=lattice.coordinates,
             writer="molecules",
             evaluators=("molecules",),
-            meaning=lattice.meaning | {"orientation": self.orientation},
+            meaning={**lattice.meaning, "orientation": self.orientation},
             stored_shape=(self._num_rows, 4),
         )
 
@@ -132,12 +132,12 @@ class Molecules(EntryDataset):
     @property
     def _is_large(self) -> Array:
         """[E], bool."""
-        return self.entries.num_atoms > self._num_rows
+        return np.greater(self.entries.num_atoms, self._num_rows)
 
     @property
     def _sticks_out(self) -> Array:
         """Which molecules some turn and shift would bring over a wall: [E], bool."""
-        return (self._room < 0).any(-1)
+        return np.any(self._room < 0, axis=-1)
 
     @property
     def _room(self) -> Array:
