@@ -14,7 +14,6 @@ from rawdiff.data.dataset import Array, DataInfo
 from rawdiff.evaluate.evaluator import Basis, FeatureEvaluator, Features, Goal
 from rawdiff.evaluate.wasserstein import wasserstein_1
 from rawdiff_molecules.backbone_measures import MEASURES, jensen_shannon, measure, ramachandran
-from rawdiff_molecules.entry import BACKBONE
 from rawdiff_molecules.folds import (
     SSE,
     Atoms,
@@ -25,18 +24,17 @@ from rawdiff_molecules.folds import (
     outline,
     secondary_structure,
 )
-from rawdiff_molecules.geometry import CA, as_backbone, atoms_of_channels
+from rawdiff_molecules.geometry import CA, NUM_ATOMS, all_atoms, as_backbone, is_backbone
 from rawdiff_molecules.peptide import neighbours
 
+NUM_CHANNELS = 3 * NUM_ATOMS
 HIGH = ("ca_ca", "bonds", "angles", "planar", "right_handed")
 ORACLE = ("cis", "negative_phi", "radius", "helix", "strand", "coil")
 FOLDS = ("mean_tm", "clusters", "nearest_tm")
 
 
 class Backbones(FeatureEvaluator):
-    """Scores of backbones [3 A, L]: N, CA, C, O, or some of them, in Angstrom; NaN where missing.
-
-    Where atoms are absent, so are the scores that need them.
+    """Scores of backbones [12, L]: N, CA, C and O in Angstrom, NaN where missing.
 
     Of all residues and bonds of all chains:
 
@@ -76,11 +74,11 @@ class Backbones(FeatureEvaluator):
         return (*MEASURES, "ramachandran", "helix", "strand", "coil", "sse", *FOLDS)
 
     def obstacle(self, basis: Basis) -> str | None:
-        if len(basis.info.shape) == 2 and atoms_of_channels(basis.info.channels):
+        if is_backbone(basis.info):
             return None
         return (
-            "it scores backbones [3 A, residues] whose channels are N.x, N.y, N.z, CA.x, …, but "
-            f"samples have the shape {list(basis.info.shape)}"
+            "it scores backbones [3 A, residues] of the coordinates of A of the atoms N, CA, C and "
+            f"O, CA among them, but samples have the shape {list(basis.info.shape)}"
         )
 
     def features(
@@ -88,9 +86,8 @@ class Backbones(FeatureEvaluator):
     ) -> dict[str, Tensor]:
         values = () if place is None else place.unbind(dim=1)
         rows = dict(zip(basis.info.place_names, values, strict=False))
-        atoms = atoms_of_channels(basis.info.channels)
-        assert atoms is not None
-        return backbone_features(as_backbone(batch, atoms), rows.get("residue"), rows.get("chain"))
+        x = all_atoms(batch, basis.info)
+        return backbone_features(x, rows.get("residue"), rows.get("chain"))
 
     def score(self, features: Features, reference: Features, basis: Basis) -> dict[str, float]:
         return {
@@ -101,11 +98,10 @@ class Backbones(FeatureEvaluator):
         }
 
     def _folds(self, features: Features, reference: Features) -> dict[str, float]:
-        num_chains = len(features["index"])
-        compared = spread(min(self.num_compared, num_chains), num_chains)
+        compared = spread(min(self.num_compared, len(features["x"])), len(features["x"]))
         chains = [atoms_of(*_chain(features, i)) for i in compared]
         if not any(map(len, chains)):
-            return {}
+            return {}  # of CA alone there is no alphabet by which structures are superposed
         largest = [
             nearest(chain, self._candidates(features["outline"][i], reference))
             for i, chain in zip(compared, chains, strict=True)
@@ -126,39 +122,41 @@ class Backbones(FeatureEvaluator):
 
 
 def backbone_features(
-    backbone: Tensor, index: Tensor | None = None, chain: Tensor | None = None
+    x: Tensor, index: Tensor | None = None, chain: Tensor | None = None
 ) -> dict[str, Tensor]:
-    """What is scored of backbones [n, L, 4, 3]; row i is of backbone i alone.
+    """What is scored of samples [n, 12, L]; row i is of sample i alone.
 
     `index` and `chain` [n, L] say where residues lie; without them each follows the one before.
     """
-    backbone = backbone.detach().cpu().double()
+    x = x.detach().cpu()
     if index is None:
-        index = torch.arange(backbone.shape[1]).expand(len(backbone), -1)
-    index = index.cpu().float()
+        index = torch.arange(x.shape[-1]).expand(len(x), -1).float()
+    index = index.cpu()
+    backbone = as_backbone(x.double())
     joined = neighbours(index, None if chain is None else chain.cpu())
-    ca = backbone[..., CA, :]
-    shares = [_shares(*pair) for pair in zip(ca.numpy(), index.numpy(), strict=True)]
+    shares = [
+        _shares(ca, place) for ca, place in zip(backbone[..., CA, :].numpy(), index, strict=True)
+    ]
     return {
-        "backbone": backbone.float().flatten(1),
-        "index": index,
+        "x": x.float().flatten(1),
+        "index": index.float(),
         "measures": measure(backbone, joined).flatten(1),
         "ramachandran": ramachandran(backbone, joined).float(),
         "sse": torch.tensor(shares, dtype=torch.float64),
-        "outline": torch.stack([outline(points) for points in ca]).float(),
+        "outline": torch.stack([outline(ca) for ca in backbone[..., CA, :]]).float(),
     }
 
 
-def _shares(ca: Array, index: Array) -> list[float]:
+def _shares(ca: Array, index: Tensor) -> list[float]:
     """Of helix, strand and coil; NaN for a chain without residues."""
-    found = secondary_structure(ca, index)
+    found = secondary_structure(ca, index.numpy())
     return [float((found == kind).mean()) if len(found) else np.nan for kind in SSE]
 
 
 def _chain(features: Features, i: int) -> tuple[Array, Array]:
     """Backbone [L, 4, 3] and index [L] of a sample."""
-    backbone = features["backbone"][i].reshape(-1, len(BACKBONE), 3)
-    return backbone.numpy(), features["index"][i].numpy()
+    x = features["x"][i].reshape(NUM_CHANNELS, -1)
+    return as_backbone(x[None])[0].numpy(), features["index"][i].numpy()
 
 
 def _geometry(features: Features) -> dict[str, float]:

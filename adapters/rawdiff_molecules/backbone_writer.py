@@ -18,7 +18,7 @@ from rawdiff.data.writer import Writer
 from rawdiff.errors import UserError
 from rawdiff.files import write_text
 from rawdiff_molecules.backbone_measures import MEASURES, measure
-from rawdiff_molecules.geometry import as_backbone, atoms_of_channels
+from rawdiff_molecules.geometry import all_atoms, as_backbone, is_backbone
 from rawdiff_molecules.peptide import neighbours
 from rawdiff_molecules.residues import Residues
 from rawdiff_molecules.structure_files import write_structure
@@ -32,8 +32,7 @@ class BackboneWriter(Writer):
 
     Residues keep their numbers, insertion codes, chains and names. Those without a name are
     called `unknown`: many programs read only names of amino acids. PDB files are left out with
-    `pdb: false`, and, with the reason in the report, where a chain does not fit into one. With
-    `sample.num_frames` the way to each is in `trajectory`, too.
+    `pdb: false`, and, with the reason in the report, where a chain does not fit into one.
     """
 
     num_drawn: ClassVar[int] = 20
@@ -51,7 +50,7 @@ class BackboneWriter(Writer):
         labels: Sequence[int] | None = None,
         place: Array | None = None,
     ) -> list[Path]:
-        """Samples [n, 3 A, L] in Angstrom; UserError if they are no backbones."""
+        """Samples [n, 3 A, L] in Angstrom; UserError if they are no such backbones."""
         backbones = to_backbones(samples, info)
         kept = [_residues(i, backbone, place, info) for i, backbone in enumerate(backbones)]
         return write_backbones(
@@ -99,15 +98,14 @@ class BackboneWriter(Writer):
 
 
 def to_backbones(samples: Array, info: DataInfo) -> Array:
-    """[n, 3 A, L] to [n, L, 4, 3]. UserError if they are of another kind."""
-    atoms = atoms_of_channels(info.channels)
-    if samples.ndim != 3 or atoms is None:
+    """[n, 3 A, L] to [n, L, 4, 3], NaN for atoms of other kinds. UserError for other samples."""
+    if not is_backbone(info):
         raise UserError(
-            "Backbones are samples [3 A, residues] whose channels are N.x, N.y, N.z, CA.x, …, but "
-            f"these have the shape {list(samples.shape[1:])}. Write `writer: {{name: arrays}}` "
-            "under `sample:`."
+            "Backbones are samples [3 A, residues] of the coordinates of A of the atoms N, CA, C "
+            f"and O, but these have the shape {list(samples.shape[1:])}. Write `writer: {{name: "
+            "arrays}` under `sample:`."
         )
-    return as_backbone(torch.from_numpy(np.asarray(samples)), atoms).numpy()
+    return as_backbone(all_atoms(torch.from_numpy(np.asarray(samples)), info)).numpy()
 
 
 def _length(backbone: Array) -> int:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
+from rawdiff.data.dataset import DataInfo
 from rawdiff_molecules.entry import BACKBONE
 from rawdiff_molecules.motion import superpose
 
-N, CA, C, O = range(len(BACKBONE))  # noqa: E741 - the names of the atoms
+NUM_ATOMS = 4  # N, CA, C, O
+N, CA, C, O = range(NUM_ATOMS)  # noqa: E741 - the names of the atoms
 
 
 def present(points: Tensor) -> Tensor:
@@ -78,21 +78,29 @@ def radius_of_gyration(points: Tensor) -> Tensor:
     return rmsd(points, centre.expand_as(points), there)
 
 
-def atoms_of_channels(channels: Sequence[str]) -> list[int] | None:
-    """Which atoms the channels N.x, N.y, N.z, CA.x, … are of; None unless they are such."""
-    names = [channel.partition(".")[0] for channel in channels[::3]]
-    wanted = [f"{name}.{axis}" for name in names for axis in "xyz"]
-    if list(channels) != wanted or not names or not {*names} <= {*BACKBONE}:
-        return None
-    return [BACKBONE.index(name) for name in names]
+def is_backbone(info: DataInfo) -> bool:
+    """Whether samples are [3 A, L] coordinates of some of the backbone's atoms, CA among them."""
+    atoms = _atoms(info)
+    return len(info.shape) == 2 and "CA" in atoms and {*atoms} <= {*BACKBONE}
 
 
-def as_backbone(x: Tensor, atoms: Sequence[int] = tuple(range(len(BACKBONE)))) -> Tensor:
-    """Backbones [n, L, 4, 3] of samples [n, 3 A, L] of so many atoms; NaN for the others."""
-    points = x.mT.reshape(len(x), x.shape[-1], len(atoms), 3)
-    found = points.new_full((*points.shape[:2], len(BACKBONE), 3), torch.nan)
-    found[:, :, list(atoms)] = points
+def all_atoms(x: Tensor, info: DataInfo) -> Tensor:
+    """Samples [n, 3 A, L] with the coordinates of all four atoms [n, 12, L], NaN for the others."""
+    found = x.new_full((len(x), 3 * NUM_ATOMS, x.shape[2]), torch.nan)
+    for k, atom in enumerate(_atoms(info)):
+        to = 3 * BACKBONE.index(atom)
+        found[:, to : to + 3] = x[:, 3 * k : 3 * k + 3]
     return found
+
+
+def _atoms(info: DataInfo) -> list[str]:
+    """Of each residue, in the order of the channels."""
+    return [name.partition(".")[0] for name in info.channels[::3]]
+
+
+def as_backbone(x: Tensor) -> Tensor:
+    """Backbones [n, L, 4, 3] of samples [n, 12, L], whose channels are N.x, N.y, … O.z."""
+    return x.mT.reshape(len(x), x.shape[-1], NUM_ATOMS, 3)
 
 
 def as_sample(backbone: Tensor) -> Tensor:

@@ -5,11 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 from ideal_backbones import helix, strand
-from rawdiff_molecules import backbone_scores
 from rawdiff_molecules.backbone_measures import jensen_shannon
-from rawdiff_molecules.backbone_scores import Backbones
+from rawdiff_molecules.backbone_scores import Backbones, backbone_features
 from rawdiff_molecules.folds import atoms_of, likeness, num_clusters, tm_score
-from rawdiff_molecules.geometry import as_backbone, as_sample
+from rawdiff_molecules.geometry import as_sample
 from real_chains import as_batch, real_chains
 from torch import Tensor
 
@@ -27,10 +26,6 @@ def info(length: int, place_names: tuple[str, ...] = ()) -> DataInfo:
 
 def basis(length: int, place_names: tuple[str, ...] = ()) -> Basis:
     return Basis(info(length, place_names), None, torch.zeros(12), torch.ones(12))
-
-
-def backbone_features(x: Tensor, index: Tensor | None = None) -> Features:
-    return backbone_scores.backbone_features(as_backbone(x), index)
 
 
 def scores(ours: Features, theirs: Features, evaluator: Backbones = FEW) -> dict[str, float]:
