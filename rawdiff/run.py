@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -16,14 +16,17 @@ from rawdiff.assemble import (
     make_network,
     make_patcher,
     materialize,
+    open_data,
 )
 from rawdiff.averages.weights import read_weights, take_over, write_weights
 from rawdiff.conditions import (
     Conditions,
     Labels,
+    draw_conditions,
     label_tensor,
 )
 from rawdiff.data.dataset import Array
+from rawdiff.data.template import Template
 from rawdiff.errors import UserError
 from rawdiff.explain import explain
 from rawdiff.files import require_new_folder
@@ -97,7 +100,8 @@ class TrainedModel:
 
         label is one class for all, or [n]; None means none. `settings` replace keys of the
         recipe's `sample:` (solver, num_steps, cfg_scale, …). Sample number i depends on the seed
-        and i alone: ten samples from `first_index=90` are the last ten of a hundred.
+        and i alone: ten samples from `first_index=90` are the last ten of a hundred. A `template`
+        says what else they are like; data whose samples differ in size need one.
         """
         if not isinstance(num_samples, int) or num_samples < 0:
             raise UserError(f"num_samples must be a whole number from 0 on, found {num_samples!r}.")
@@ -105,7 +109,11 @@ class TrainedModel:
             chosen = SampleSettings(**(self.recipe.sample.model_dump() | settings | {"seed": seed}))
         except ValidationError as error:
             raise UserError("; ".join(explain(error, SampleSettings))) from None
-        conditions = self._conditions(num_samples, label, scalars, context)
+        if chosen.template is None:
+            self._require_one_size()
+            conditions = self._conditions(num_samples, label, scalars, context)
+        else:
+            conditions = self._wanted(chosen.template, first_index, num_samples, label)
         batches, done = [], 0
         for batch in draw_all(
             self.sampler, num_samples, conditions, chosen, first_index=first_index
@@ -115,6 +123,23 @@ class TrainedModel:
             if progress:
                 progress(done, num_samples)
         return torch.cat(batches) if batches else torch.empty(0, *self.shape)
+
+    def _require_one_size(self) -> None:
+        if self.sampler.info.sizes_vary or self.sampler.info.place_names:
+            raise UserError(
+                "Samples of this model differ in size or place. Say what new ones are to be like, "
+                "such as template={'name': 'chains', 'lengths': [64]} for backbones."
+            )
+
+    def _wanted(self, template: Template, first: int, num: int, label: Labels) -> Conditions:
+        """What a template says of samples number first … first + num - 1; a label goes before."""
+        numbers, info = slice(first, first + num), self.sampler.info
+        conditions = draw_conditions(
+            info, first + num, None, lambda: open_data(self.recipe).real, numbers, template
+        )
+        if label is None:
+            return conditions
+        return replace(conditions, label=label_tensor(label, num, info.num_classes))
 
     def _conditions(
         self, num: int, label: Labels, scalars: ArrayLike, context: ArrayLike

@@ -271,7 +271,8 @@ class Scoring:
     def _draw(self, part: range, conditions: Conditions) -> Tensor:
         """Samples of these numbers [n, C, …]. UserError if the model has diverged."""
         x = self.model.sampler.draw(torch.tensor(part), conditions, self._recipe.sample)
-        require_sound(x, self._statistics.ever_present)
+        there, ever = conditions.there, self._statistics.ever_present
+        require_sound(x, ever if there is None else ever & there)
         return x
 
     def _features(

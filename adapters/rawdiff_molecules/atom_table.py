@@ -16,12 +16,8 @@ from rawdiff_molecules.elements import element_number
 from rawdiff_molecules.optional import require_gemmi, require_pdbx
 
 NO_PLACE = -(1 << 30)
-COORDINATES = re.compile(rb"^(?:ATOM  |HETATM).{24}((?:.{8}){3})", re.MULTILINE)
-OLD_LABEL = re.compile(
-    rb"^((?:ATOM  |HETATM)[^\n]{70})(?:\d[^\n]?|[^\n]\d|[AEGJLMQRTZ](?: |(?=\r?$)))", re.MULTILINE
-)
-"""Lines of before 1996: the file's name and the line's number reach to where elements stand today,
-with digits, or a letter on the left that is no element."""
+ELEMENT = re.compile(rb"[ ][ A-Za-z]|[A-Za-z]{2}|[BCDFHIKNOPSUVWXY](?= |$)")
+"""What may stand in the columns of the element, also by programs that begin on the left."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +56,9 @@ class AtomTable:
 def tables_of_pdb(content: bytes) -> Iterator[tuple[str, AtomTable]]:
     """One, of all models, with "" for its name. UserError if it is no PDB file."""
     gemmi = require_gemmi()
-    for number, match in enumerate(COORDINATES.finditer(content), start=1):
-        _require_numbers(match[1], number)
+    lines = b"\n".join(_mended(content.splitlines()))
     try:
-        structure = gemmi.read_pdb_string(OLD_LABEL.sub(rb"\1  ", content))
+        structure = gemmi.read_pdb_string(lines, split_chain_on_ter=True)
     except (RuntimeError, ValueError) as error:
         raise UserError(f"gemmi cannot read it: {error}") from error
     flat = gemmi.FlatStructure(structure)
@@ -87,14 +82,30 @@ def tables_of_pdb(content: bytes) -> Iterator[tuple[str, AtomTable]]:
     )
 
 
-def _require_numbers(columns: bytes, number: int) -> None:
-    """gemmi would read 0 from letters."""
-    try:
-        for start in (0, 8, 16):
-            float(columns[start : start + 8])
-    except ValueError:
-        text = columns.decode(errors="replace")
-        raise UserError(f"atom {number} of the file has the coordinates {text!r}") from None
+def _mended(lines: list[bytes]) -> Iterator[bytes]:
+    """Lines without what gemmi would take for something else.
+
+    Before 1996 the file's name and the line's number reached to where elements and charges stand
+    today. Residues whose numbers begin anew would be joined with those before: TER parts them.
+    UserError for coordinates that are no numbers, which gemmi would read as 0.
+    """
+    before = 0
+    for number, line in enumerate(lines, start=1):
+        if not line.startswith((b"ATOM  ", b"HETATM")):
+            yield line
+            continue
+        try:
+            for start in (30, 38, 46):
+                float(line[start : start + 8])
+        except ValueError:
+            text = line[30:54].decode(errors="replace")
+            raise UserError(f"line {number} has the coordinates {text!r}") from None
+        residue = int(line[22:26]) if line[22:26].strip().isdigit() else before
+        if residue < before:
+            yield b"TER"
+        before = residue
+        element = ELEMENT.match(line[76:78])
+        yield line[:76] + (element[0] if element else b"")
 
 
 def _letters(codes: Array) -> Array:

@@ -100,6 +100,8 @@ class Backbones(FeatureEvaluator):
     def _folds(self, features: Features, reference: Features) -> dict[str, float]:
         compared = spread(min(self.num_compared, len(features["x"])), len(features["x"]))
         chains = [atoms_of(*_chain(features, i)) for i in compared]
+        if not any(map(len, chains)):
+            return {}  # of CA alone there is no alphabet by which structures are superposed
         largest = [
             nearest(chain, self._candidates(features["outline"][i], reference))
             for i, chain in zip(compared, chains, strict=True)
@@ -129,8 +131,9 @@ def backbone_features(
     x = x.detach().cpu()
     if index is None:
         index = torch.arange(x.shape[-1]).expand(len(x), -1).float()
+    index = index.cpu()
     backbone = as_backbone(x.double())
-    joined = neighbours(index, chain)
+    joined = neighbours(index, None if chain is None else chain.cpu())
     shares = [
         _shares(ca, place) for ca, place in zip(backbone[..., CA, :].numpy(), index, strict=True)
     ]
@@ -152,12 +155,12 @@ def _shares(ca: Array, index: Tensor) -> list[float]:
 
 def _chain(features: Features, i: int) -> tuple[Array, Array]:
     """Backbone [L, 4, 3] and index [L] of a sample."""
-    x = features["x"][i].unflatten(0, (NUM_CHANNELS, -1))
+    x = features["x"][i].reshape(NUM_CHANNELS, -1)
     return as_backbone(x[None])[0].numpy(), features["index"][i].numpy()
 
 
 def _geometry(features: Features) -> dict[str, float]:
-    totals = features["measures"].unflatten(1, (len(MEASURES), 2)).sum(dim=0)
+    totals = features["measures"].reshape(-1, len(MEASURES), 2).sum(dim=0)
     return {
         name: float(total / number)
         for name, (total, number) in zip(MEASURES, totals, strict=True)

@@ -14,6 +14,7 @@ from rawdiff.data.dataset import Array, Batch, DataInfo, Draw, Finding, Sample
 from rawdiff.data.geometry import Geometry
 from rawdiff.errors import UserError
 from rawdiff_molecules.entry import BACKBONE, Chain
+from rawdiff_molecules.folds import FOLDS, fold_class
 from rawdiff_molecules.motion import RigidMotion, to_channels, to_points, uniform_rotations
 from rawdiff_molecules.residues import Residues, place_names
 from rawdiff_molecules.source import ChainDataset
@@ -27,12 +28,15 @@ class Backbones(ChainDataset):
     x [3 A, max_length] are x, y and z of the A `atoms` of each residue in Angstrom, NaN where an
     atom is missing and beyond the chain's end; the length is told as a scalar. Longer chains are
     left out, or with `longer: windows` cut into stretches of `max_length` that overlap by half.
+    `label: fold` makes classes of their secondary structure: mainly helices, mainly strands, both,
+    or few of either.
     """
 
     min_length: int = Field(default=1, ge=1)
     max_length: int = Field(ge=1)
     atoms: tuple[AtomName, ...] = Field(default=("N", "CA", "C", "O"), min_length=1)
     longer: Literal["leave_out", "windows"] = "leave_out"
+    label: Literal["none", "fold"] = "none"
 
     @model_validator(mode="after")
     def _agree(self) -> Backbones:
@@ -47,6 +51,7 @@ class Backbones(ChainDataset):
             shape=(len(channels), self.max_length),
             channels=channels,
             units=("angstrom",) * len(channels),
+            class_names=FOLDS if self.label == "fold" else (),
             scalar_names=("length",),
             writer="backbones",
             evaluators=("backbones",),
@@ -121,7 +126,10 @@ class Backbones(ChainDataset):
         x[:, : len(residues)] = centred(points).reshape(len(residues), -1).T
         length = np.array([len(residues)], dtype=np.float32)
         place = residues.place(self.max_length, chains=self._together)
-        return Sample(x=x, scalars=length, place=place)
+        label = None
+        if self.label == "fold":
+            label = fold_class(chain.backbone[part, BACKBONE.index("CA")], residues.residue)
+        return Sample(x=x, label=label, scalars=length, place=place)
 
     def __getstate__(self) -> dict[Any, Any]:
         state = super().__getstate__()

@@ -7,7 +7,7 @@ import io
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, TypeAlias
+from typing import IO, NamedTuple, TypeAlias, cast
 
 from rawdiff.errors import UserError
 from rawdiff_molecules.entry import Chain, Molecule
@@ -106,15 +106,15 @@ def read_file(file: File, kind: Kind, reading: Reading) -> Iterator[Found]:
             yield Reject("", record_of(file.name, 1), "nothing is in the file")
 
 
-def _read(stream: BinaryIO, file: File, reading: Reading) -> Iterator[Found]:
+def _read(stream: IO[bytes], file: File, reading: Reading) -> Iterator[Found]:
     if file.suffix in READERS:
         lines = io.TextIOWrapper(stream, encoding="utf-8", errors="replace")
         return READERS[file.suffix](lines, file.name, file.stem)
     return read_structure(stream.read(), file.suffix, file.name, file.stem, reading)
 
 
-def open_bytes(path: Path) -> BinaryIO:
+def open_bytes(path: Path) -> IO[bytes]:
     """Unpacked, if it is gz by its first bytes, whatever its name says."""
     with path.open("rb") as file:
         is_gz = file.read(2) == b"\x1f\x8b"
-    return io.BufferedReader(gzip.open(path)) if is_gz else path.open("rb")
+    return cast(IO[bytes], gzip.open(path) if is_gz else path.open("rb"))

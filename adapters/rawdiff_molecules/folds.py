@@ -25,12 +25,14 @@ MIN_RESIDUES = 5
 
 
 def atoms_of(backbone: Array, index: Array) -> Atoms:
-    """Residues of [L, 4, 3] that have all four atoms; `index` [L] has gaps where some are missing.
+    """N, CA and C of the residues of [L, 4, 3] that have them; `index` [L] has gaps.
 
     They are called glycine.
     """
-    whole = np.isfinite(backbone).all(axis=(1, 2))
-    return _array(backbone[whole], index[whole], BACKBONE)
+    names = BACKBONE[:3]
+    found = backbone[:, : len(names)]
+    whole = np.isfinite(found).all(axis=(1, 2))
+    return _array(found[whole], index[whole], names)
 
 
 def _array(atoms: Array, index: Array, names: Sequence[str]) -> Atoms:
@@ -42,6 +44,26 @@ def _array(atoms: Array, index: Array, names: Sequence[str]) -> Atoms:
     found.res_name[:] = "GLY"
     found.chain_id[:] = "A"
     return found
+
+
+FOLDS = ("alpha", "beta", "alpha_beta", "few")
+"""Classes of chains by their secondary structure."""
+FEW, MAINLY = 0.2, 0.2
+
+
+def fold_class(ca: Array, index: Array) -> int:
+    """Which of FOLDS a chain of CA [L, 3] is.
+
+    `few`: less than a fifth of its residues lie in helices and strands. `alpha`, `beta`: of those
+    less than a fifth lie in the other kind.
+    """
+    found = secondary_structure(ca, index)
+    helix, strand = ((found == kind).mean() if len(found) else 0.0 for kind in SSE[:2])
+    if helix + strand < FEW:
+        return FOLDS.index("few")
+    if strand < MAINLY * (helix + strand):
+        return FOLDS.index("alpha")
+    return FOLDS.index("beta" if helix < MAINLY * (helix + strand) else "alpha_beta")
 
 
 def secondary_structure(ca: Array, index: Array) -> Array:

@@ -100,7 +100,7 @@ def _atoms(info: DataInfo) -> list[str]:
 
 def as_backbone(x: Tensor) -> Tensor:
     """Backbones [n, L, 4, 3] of samples [n, 12, L], whose channels are N.x, N.y, … O.z."""
-    return x.mT.unflatten(-1, (NUM_ATOMS, 3))
+    return x.mT.reshape(len(x), x.shape[-1], NUM_ATOMS, 3)
 
 
 def as_sample(backbone: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from rawdiff_molecules.optional import require_gemmi
 from rawdiff_molecules.ragged import Kind, Reject, record_of
 
 ENTRIES_AT_ONCE = 1024
+ONE_LETTER, UNKNOWN = "ACDEFGHIKLMNPQRSTUVWY", "UNK"
 
 
 class Layout(Settings):
@@ -148,11 +149,16 @@ class _Flat:
         places = np.arange(1, size + 1) if numbers is None else numbers
         if (np.diff(places) <= 0).any():
             return Reject(key, source, "its residue numbers do not rise")
-        letters = np.full(size, "UNK") if sequence is None else sequence
+        letters = np.full(size, UNKNOWN) if sequence is None else sequence
         return Chain(
             key,
             source,
-            names=np.array([self._long_names.get(one, one) for one in letters.tolist()]),
+            names=np.array(
+                [
+                    self._long_names.get(one, one if len(one) > 1 else UNKNOWN)
+                    for one in letters.tolist()
+                ]
+            ),
             numbers=places.astype(np.int32),
             insertion_codes=np.full(size, " "),
             index=places.astype(np.int32),
@@ -169,7 +175,7 @@ class _Flat:
         """Three letters of an amino acid by its one."""
         gemmi = require_gemmi()
         kind = gemmi.ResidueKind.AA
-        return {one: gemmi.expand_one_letter(one, kind) or "UNK" for one in "ACDEFGHIKLMNPQRSTVWYX"}
+        return {one: gemmi.expand_one_letter(one, kind) or UNKNOWN for one in ONE_LETTER}
 
 
 def _text(values: Array) -> Array:

@@ -90,8 +90,8 @@ class Entries:
     spawned at any time, and each one reads for itself.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path.expanduser()
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path).expanduser()
 
     def __getstate__(self) -> dict[str, Any]:
         return {"path": self.path}

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import PrivateAttr
@@ -112,11 +112,12 @@ class EntryDataset(Dataset, ABC):
     def findings(self) -> Iterator[Finding]:
         """How many entries there are, of which sizes, and what was not read and why."""
         entries = self.entries
-        yield Finding(self.kind, f"{len(entries):,} of {len(entries.sources):,} files")
-        if len(entries):
+        files = len(entries.sources)
+        yield Finding(self.kind, f"{len(entries):,} from {files:,} file{'s' if files != 1 else ''}")
+        if entries.num_atoms.any():
             yield Finding("atoms", _spread(entries.num_atoms))
-            if self.kind == "chains":
-                yield Finding("residues", _spread(entries.num_residues))
+        if len(entries) and self.kind == "chains":
+            yield Finding("residues", _spread(entries.num_residues))
         reasons = Counter(reject.reason for reject in entries.rejects).most_common()
         listed = "; ".join(f"{count:,} {reason}" for reason, count in reasons[:NUM_SHOWN])
         more = f"; {len(reasons) - NUM_SHOWN} other reasons" if len(reasons) > NUM_SHOWN else ""
@@ -124,12 +125,6 @@ class EntryDataset(Dataset, ABC):
         if entries.left_out:
             parts = [f"{count:,} {what}" for what, count in sorted(entries.left_out.items())]
             yield Finding("left out", ", ".join(parts))
-
-    def __getstate__(self) -> dict[Any, Any]:
-        """Without the mapped file, which each process opens for itself."""
-        state = super().__getstate__()
-        kept = {name: value for name, value in state["__dict__"].items() if name != "entries"}
-        return state | {"__dict__": kept}
 
 
 class ChainDataset(EntryDataset, ABC):

@@ -121,9 +121,8 @@ class MotifTemplate(Template):
         """The one chain of the file that is meant."""
         wanted = {part.chain for part in self._parts if isinstance(part, Kept)}
         file = find_files(self.path, suffixes("chains", None))[0]
-        found = [
-            entry for entry in read_file(file, "chains", Reading()) if isinstance(entry, Chain)
-        ]
+        entries = read_file(file, "chains", Reading())
+        found = [entry for entry in entries if isinstance(entry, Chain)]
         by_id = {str(chain.chain_ids[0]).strip(): chain for chain in found}
         if not wanted and len(by_id) == 1:
             return found[0]

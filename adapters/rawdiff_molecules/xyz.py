@@ -69,7 +69,8 @@ def _molecule(key: str, source: str, atoms: list[str], columns: _Columns) -> Mol
         table = [line.split() for line in atoms]
         symbols = [words[columns.element] for words in table]
         x = columns.x
-        positions = np.array([words[x : x + 3] for words in table], dtype=np.float64)
+        coordinates = [words[x : x + 3] for words in table]
+        positions = np.array(coordinates, dtype=np.float64).reshape(len(table), 3)
     except (ValueError, IndexError):
         return Reject(key, source, "an atom's line is not an element and three coordinates")
-    return checked_molecule(key, source, symbols, positions.reshape(-1, 3))
+    return checked_molecule(key, source, symbols, positions)

@@ -131,6 +131,17 @@ def test_divergence_of_histograms_is_between_nothing_and_one_bit() -> None:
     assert jensen_shannon(a, b) == pytest.approx(1)
 
 
+def test_of_ca_alone_there_are_the_scores_that_need_no_more() -> None:
+    only_ca = DataInfo((3, 40), ("CA.x", "CA.y", "CA.z"))
+    seen = Basis(only_ca, None, torch.zeros(3), torch.ones(3))
+    assert FEW.obstacle(seen) is None
+    features = FEW.features(ideal()[:, 3:6], seen)
+    found = FEW.score(features, features, seen)
+    assert found["ca_ca"] == found["right_handed"] == 1
+    assert found["mirror_images"] == 0
+    assert not found.keys() & {"bonds", "angles", "planar", "ramachandran", "mean_tm"}
+
+
 def test_samples_of_another_kind_have_no_score() -> None:
     assert FEW.obstacle(basis(40)) is None
     other = Basis(DataInfo((3, 64, 64), ("r", "g", "b")), None, torch.zeros(3), torch.ones(3))
