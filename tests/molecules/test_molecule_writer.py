@@ -8,9 +8,10 @@ import pytest
 from known_molecules import INFO, densities, known, without
 from PIL import Image
 from rawdiff_molecules.bonds import find_bonds
+from rawdiff_molecules.decode import Decoded
 from rawdiff_molecules.depiction import draw_molecules
 from rawdiff_molecules.features import Positioned
-from rawdiff_molecules.molecule_writer import MoleculeWriter
+from rawdiff_molecules.molecule_writer import MoleculeWriter, in_order
 from rawdiff_molecules.xyz import read_xyz
 from rdkit import Chem
 
@@ -99,6 +100,19 @@ def test_a_set_in_parts_is_the_set_in_one(samples, tmp_path) -> None:
         assert [x.GetSymbol() for x in a.GetAtoms()] == [x.GetSymbol() for x in b.GetAtoms()]
         positions = [one.GetConformer().GetPositions() for one in (a, b)]
         np.testing.assert_allclose(*positions, atol=2e-4)
+
+
+def test_atoms_are_written_in_an_order_of_their_own() -> None:
+    """That of decoding goes by heights, which rounding makes different in another batch."""
+    rng = np.random.default_rng(0)
+    atoms = Decoded(
+        np.array([1, 8, 6, 6, 1], np.uint8), rng.normal(size=(5, 3)), rng.normal(size=5)
+    )
+    shuffled = Decoded(*(values[[3, 1, 4, 0, 2]] for values in vars(atoms).values()))
+    expected, found = in_order(atoms), in_order(shuffled)
+    assert found.elements.tolist() == [8, 6, 6, 1, 1]
+    for name in vars(found):
+        assert (getattr(found, name) == getattr(expected, name)).all(), name
 
 
 def test_writing_again_replaces_an_earlier_set(samples, tmp_path) -> None:
