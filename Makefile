@@ -1,11 +1,12 @@
 # make demo     train, sample and score on handwritten digits, in minutes
 # make demo-weather  generate weather, train on it, forecast and score, in minutes
+# make demo-molecules  train on small molecules that come with a library, generate and score some, in minutes
 # make figure2  the paper's toy: three predictions in 2 to 512 dimensions, in minutes
 # make test     format, lint, types, import contracts, tests
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo demo-weather figure2 test clean
+.PHONY: demo demo-weather demo-molecules figure2 test clean
 
 .venv: constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -34,6 +35,18 @@ demo-weather: .venv data/flow.zarr
 	@echo
 	@echo "page:      runs/weather_demo/scores/forecast/index.html"
 	@echo "forecast:  runs/weather_demo/forecast.zarr"
+
+data/small_molecules.sdf: | .venv
+	$(BIN)/python -m rawdiff_molecules.dictionary $@
+
+demo-molecules: .venv data/small_molecules.sdf
+	$(BIN)/rawdiff prepare recipes/molecules_demo.yaml
+	$(BIN)/rawdiff train recipes/molecules_demo.yaml
+	$(BIN)/rawdiff sample runs/molecules_demo
+	$(BIN)/rawdiff eval runs/molecules_demo
+	@echo
+	@echo "molecules: runs/molecules_demo/samples/molecules.sdf, drawn in picture.png beside it"
+	@echo "scores:    runs/molecules_demo/scores.json"
 
 figure2: .venv
 	$(BIN)/rawdiff study recipes/figure2.yaml --grid flow.prediction=x,eps,v \

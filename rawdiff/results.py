@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor
 from rawdiff import picture
 from rawdiff.assemble import make_writer, open_data
 from rawdiff.conditions import Conditions, draw_conditions
-from rawdiff.data.dataset import DataInfo
+from rawdiff.data.dataset import Array, DataInfo
 from rawdiff.data.writer import Writer
 from rawdiff.errors import UserError
 from rawdiff.evaluate import report as score_report
@@ -57,7 +58,17 @@ def sample_run(
     _clear_for_samples(target)
     write_text(target / SETTINGS_FILE, json.dumps(_how_drawn(model), indent=1))
     shown, done = [], 0
-    for batch in draw_all(model.sampler, settings.num_samples, conditions, settings):
+
+    def keep_frames(first: int, frames: Tensor) -> None:
+        part = conditions[first : first + frames.shape[1]]
+        with _writing(target):
+            writer.write_frames(
+                frames.numpy(), target, info=info, first_index=first, **_place(part)
+            )
+
+    for batch in draw_all(
+        model.sampler, settings.num_samples, conditions, settings, keep_frames=keep_frames
+    ):
         part = slice(done, done + len(batch))
         _write(writer, batch, target, info, done, conditions[part])
         if done < writer.num_drawn:  # not an empty part of each batch: it would keep all in memory
@@ -100,12 +111,22 @@ def _write(
     first: int,
     conditions: Conditions,
 ) -> None:
-    place = {} if conditions.place is None else {"place": conditions.place.numpy()}
-    labels = _labels(conditions)
-    try:
+    labels, place = _labels(conditions), _place(conditions)
+    with _writing(target):
         writer.write(batch.numpy(), target, info=info, first_index=first, labels=labels, **place)
+
+
+@contextmanager
+def _writing(target: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise UserError(f"Samples cannot be written to {target}: {error}.") from error
+
+
+def _place(conditions: Conditions) -> dict[str, Array]:
+    """As a writer takes it, where samples have one."""
+    return {} if conditions.place is None else {"place": conditions.place.numpy()}
 
 
 def evaluate_run(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Protocol, TypeAlias
 
 import torch
 from pydantic import Field, field_validator, model_validator
@@ -38,7 +38,8 @@ class SampleSettings(Settings):
     classes). `template` is the plug-in that says what samples are to be like (default: like real
     ones); with `start` above 0 they begin at that time from its values and noise, which leaves
     the more of them the nearer it is to 1. `writer` is the plug-in that writes files (default: the
-    one of the data).
+    one of the data); `num_frames` of the way to each sample are written, too: what the network
+    takes for the sample at evenly spaced times, and at last the sample.
     """
 
     seed: int = Field(default=0, ge=0, lt=2**63)
@@ -55,6 +56,7 @@ class SampleSettings(Settings):
     batch_size: int = Field(default=64, ge=1)
     labels: tuple[int, ...] | None = Field(default=None, min_length=1)
     template: Annotated[Template | None, *plugin_field("templates")] = None
+    num_frames: int = Field(default=0, ge=0)
     writer: Annotated[Writer | None, *plugin_field("writers")] = None
 
     @field_validator("labels", mode="before")
@@ -70,6 +72,27 @@ class SampleSettings(Settings):
         if self.start and self.template is None:
             raise ValueError("`start` above 0 needs a `template`, whose values it begins from")
         return self
+
+
+Watch: TypeAlias = Callable[[float, Callable[[], Tensor]], None]
+"""watch(t, look): `look()` gives samples [B, C, …] in data units, as they seem at time t."""
+
+
+class Frames:
+    """Stages of a drawing at evenly spaced times from `start` on; the sample itself is the last."""
+
+    def __init__(self, num_frames: int, start: float) -> None:
+        self.times = torch.linspace(start, 1, num_frames)[:-1].tolist()
+        self.seen: list[Tensor] = []
+
+    def watch(self, t: float, look: Callable[[], Tensor]) -> None:
+        while len(self.seen) < len(self.times) and t >= self.times[len(self.seen)]:
+            self.seen.append(look())
+
+    def with_sample(self, x: Tensor) -> Tensor:
+        """All frames [number of them, B, C, …]."""
+        late = [x] * (len(self.times) - len(self.seen))  # times after the network's last call
+        return torch.stack([*self.seen, *late, x])
 
 
 class NetworkCall(Protocol):
@@ -116,12 +139,19 @@ class Sampler:
         return self.patcher.raw(x_from(output, self.flow.prediction, z, t, self.flow.t_eps))
 
     @torch.no_grad()
-    def draw(self, index: Tensor, conditions: Conditions, settings: SampleSettings) -> Tensor:
+    def draw(
+        self,
+        index: Tensor,
+        conditions: Conditions,
+        settings: SampleSettings,
+        watch: Watch | None = None,
+    ) -> Tensor:
         """The samples numbered `index` [B] in data units: [B, C, …] float32 on the CPU.
 
         NaN where a sample has no value. The noise depends on the seed and each sample's number
         alone; values are clipped to those that the data can hold. Known values that are to be kept
-        come out as they are; all others are drawn around them.
+        come out as they are; all others are drawn around them. `watch` is shown what the network
+        takes for the samples on the way, whenever it is asked.
         """
         conditions = conditions.to(self.device)
         known = self.patcher.known(len(index), self.device, conditions.there)
@@ -135,19 +165,27 @@ class Sampler:
             v = v_from(found, space, z, t, t_eps)
             return self.patcher.project(v, _fit(known, v))
 
-        x = SOLVERS[settings.solver](
-            guided(
-                velocity,
-                conditions.label,
-                self.info.num_classes,
-                cfg_scale=settings.cfg_scale,
-                cfg_interval=settings.cfg_interval,
-            ),
-            self._first(index.to(self.device), known, given, settings),
-            time_grid(settings.num_steps, settings.start),
+        steered = guided(
+            velocity,
+            conditions.label,
+            self.info.num_classes,
+            cfg_scale=settings.cfg_scale,
+            cfg_interval=settings.cfg_interval,
         )
-        x = x if known is None else torch.where(known, x, torch.nan)
-        x = self.patcher.raw(x)
+
+        def watched(z: Tensor, t: Tensor) -> Tensor:
+            v = steered(z, t)
+            if watch is not None:
+                watch(float(t), lambda: self._finished(z + (1 - t) * v, known, given))
+            return v
+
+        first = self._first(index.to(self.device), known, given, settings)
+        times = time_grid(settings.num_steps, settings.start)
+        return self._finished(SOLVERS[settings.solver](watched, first, times), known, given)
+
+    def _finished(self, x: Tensor, known: Tensor | None, given: Given | None) -> Tensor:
+        """Patches [B, N, P] as samples in data units, with what is kept."""
+        x = self.patcher.raw(x if known is None else torch.where(known, x, torch.nan))
         x = self.patcher.destandardize(x if given is None else given.lay_upon(x))
         x = (x if given is None else torch.where(given.keep, given.values, x)).cpu()
         return x if self.info.value_range is None else x.clamp(*self.info.value_range)
@@ -207,9 +245,20 @@ def draw_all(
     settings: SampleSettings,
     *,
     first_index: int = 0,
+    keep_frames: Callable[[int, Tensor], None] | None = None,
 ) -> Iterator[Tensor]:
-    """Samples number first_index … first_index + num_samples - 1, in batches [B, C, …]."""
+    """Samples number first_index … first_index + num_samples - 1, in batches [B, C, …].
+
+    `keep_frames` gets the number of each batch's first sample and the frames [K, B, C, …] of the
+    way to them, if the settings want some.
+    """
     for start in range(0, num_samples, settings.batch_size):
         stop = min(start + settings.batch_size, num_samples)
         index = torch.arange(first_index + start, first_index + stop)
-        yield sampler.draw(index, conditions[start:stop], settings)
+        if keep_frames is None or not settings.num_frames:
+            yield sampler.draw(index, conditions[start:stop], settings)
+            continue
+        frames = Frames(settings.num_frames, settings.start)
+        x = sampler.draw(index, conditions[start:stop], settings, frames.watch)
+        keep_frames(first_index + start, frames.with_sample(x))
+        yield x

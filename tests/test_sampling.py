@@ -134,7 +134,7 @@ def test_missing_values_are_hidden_and_conditions_standardized() -> None:
     x = torch.randn(50, 1, 4)
     x[:, :, :2] = torch.nan  # the first patch is never there
     x[:25, :, 2] = torch.nan
-    scalars = 100 + 10 * torch.randn(50, 1)
+    scalars = 100 + 10 * torch.randn(50, 1, generator=torch.Generator().manual_seed(0))
     statistics = measure([Batch(x, torch.arange(50), scalars=scalars)])
     spy = Spy()
     info = DataInfo(shape=(1, 4), channels=("c",), scalar_names=("s",))
@@ -163,3 +163,21 @@ def test_values_that_the_data_cannot_hold_are_clipped() -> None:
     )
     assert float(drawn.min()) == np.float32(1.9)
     assert float(drawn.max()) == np.float32(2.1)
+
+
+def test_frames_show_the_way_from_the_mean_to_the_sample() -> None:
+    flow, kept = FlowSettings(), []
+    settings = SampleSettings(num_steps=10, num_frames=5, batch_size=4)
+    model = sampler(exact_network(flow), flow)
+    drawn = list(
+        draw_all(model, 8, Conditions(), settings, keep_frames=lambda *part: kept.append(part))
+    )
+    assert [first for first, _ in kept] == [0, 4]
+    for (_, frames), samples in zip(kept, drawn, strict=True):
+        assert frames.shape == (5, 4, 1, 4)
+        assert torch.equal(frames[-1], samples)
+        assert torch.allclose(frames[0], torch.full_like(frames[0], MEAN), atol=1e-5)
+        spreads = frames.std(dim=(1, 2, 3)).tolist()
+        assert spreads == sorted(spreads)
+    plain = list(draw_all(model, 8, Conditions(), SampleSettings(num_steps=10, batch_size=4)))
+    assert torch.equal(torch.cat(drawn), torch.cat(plain))

@@ -24,7 +24,7 @@ from rawdiff_molecules.residues import Residues
 from rawdiff_molecules.structure_files import write_structure
 from rawdiff_molecules.structure_pictures import draw_backbones
 
-REPORT = "report.json"
+REPORT, TRAJECTORIES = "report.json", "trajectory"
 
 
 class BackboneWriter(Writer):
@@ -61,6 +61,25 @@ class BackboneWriter(Writer):
             pdb=self.pdb,
             facts=None if labels is None else [{"label": info.class_names[i]} for i in labels],
         )
+
+    def write_frames(
+        self,
+        frames: Array,
+        folder: Path,
+        *,
+        info: DataInfo,
+        first_index: int = 0,
+        place: Array | None = None,
+    ) -> list[Path]:
+        """`trajectory/000042.cif` and `.pdb`, in which each frame is a model."""
+        (folder / TRAJECTORIES).mkdir(parents=True, exist_ok=True)
+        files = []
+        for i in range(frames.shape[1]):
+            backbones = to_backbones(frames[:, i], info)
+            own = self.named(_residues(i, backbones[-1], place, info))
+            path = folder / TRAJECTORIES / f"{first_index + i:06d}"
+            files += write_structure(path, list(backbones[:, : len(own)]), own, pdb=self.pdb)[0]
+        return files
 
     def named(self, residues: Residues) -> Residues:
         names = np.where(residues.names == "UNK", self.unknown, residues.names)

@@ -21,6 +21,8 @@ from rawdiff_molecules.fit import Atoms, fit, residual
 from rawdiff_molecules.lattice import Lattice
 
 NUM_AT_ONCE = 64  # samples whose peaks are fitted together
+MAX_ATOMS = 300  # of a sample: one that has more is noise, and costs the square of their number
+MAX_VALUE = 10.0  # of a density of atoms there are at most a few times 1
 NUM_ROUNDS = 2  # of looking for more atoms in what the fit leaves over
 HIGH = 1.2  # of one atom that was fitted to two; alone it would be 1
 NEAR_WIDTHS = 2.0  # between such an atom and what it leaves over on its sides
@@ -51,8 +53,9 @@ def decode(
     lattice = Lattice.of(info)
     numbers = np.array([element_number(symbol) for symbol in lattice.elements], dtype=np.uint8)
     found = []
-    for part in torch.as_tensor(densities).float().split(NUM_AT_ONCE):
-        atoms = find_atoms(part.nan_to_num(0.0), lattice, threshold, min_distance)
+    for part in torch.split(torch.as_tensor(densities).float(), NUM_AT_ONCE):
+        bounded = part.nan_to_num(0.0).clamp(-MAX_VALUE, MAX_VALUE)
+        atoms = find_atoms(bounded, lattice, threshold, min_distance)
         found += _unpadded(atoms, numbers)
     return found
 
@@ -160,7 +163,7 @@ def _padded(num: int, sample: Tensor, positions: Tensor, heights: Tensor, channe
 def _sorted(atoms: Atoms) -> Atoms:
     """The highest first, those that are there before the others."""
     order = atoms.heights.where(atoms.present, -math.inf).argsort(dim=1, descending=True)
-    return atoms.take(order)
+    return atoms.take(order[:, :MAX_ATOMS])
 
 
 def _all(atoms: Atoms) -> Tensor:

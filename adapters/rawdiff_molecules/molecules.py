@@ -20,22 +20,19 @@ from rawdiff_molecules.mol3d import Voxels
 from rawdiff_molecules.motion import uniform_rotations
 from rawdiff_molecules.ragged import Kind
 from rawdiff_molecules.source import EntryDataset
-from rawdiff_molecules.survey import Survey, centred, survey
+from rawdiff_molecules.survey import Survey, centred, laid, survey
 
 Length = Annotated[float, Field(gt=0)]
-
-HALF_TURNS = ((1.0, 1.0, 1.0), (1.0, -1.0, -1.0), (-1.0, 1.0, -1.0), (-1.0, -1.0, 1.0))
-"""Signs of x, y and z after the turns by 180 degrees that keep each axis where it is."""
 
 
 class Molecules(EntryDataset):
     """Molecules as densities [C, X, Y, Z] on `num_voxels` voxels of `spacing` Angstrom.
 
     A channel for each of the `elements` (`auto`: those that occur), in each the sum of
-    exp(-(d / 0.93 radius)²) over its atoms. Molecules are centred; in training they are turned,
-    uniformly over all rotations (`orientation: random`), or laid with their longest axis along x
-    and the shortest along z and turned by 180 degrees (`principal`, which fits a flatter box and
-    is easier to learn); and moved by less than a voxel. They are never mirrored.
+    exp(-(d / 0.93 radius)²) over its atoms. Molecules are centred. In training they are turned,
+    uniformly over all rotations, and moved by less than a voxel (`orientation: random`). Or each
+    is laid in a pose of its own (`principal`): the longest axis along x, the shortest along z,
+    which fits a flatter box and is learned in much less time. They are never mirrored.
 
     Molecules that could leave the box, that have other elements or more than `max_atoms` atoms
     (default: any number) are left out, and counted.
@@ -68,7 +65,9 @@ class Molecules(EntryDataset):
             channels=lattice.elements,
             units=("1",) * len(lattice.elements),
             coordinates=lattice.coordinates,
-            meaning=lattice.meaning | {"orientation": self.orientation},
+            writer="molecules",
+            evaluators=("molecules",),
+            meaning={**lattice.meaning, "orientation": self.orientation},
             stored_shape=(self._num_rows, 4),
         )
 
@@ -87,15 +86,12 @@ class Molecules(EntryDataset):
         return [Sample(self._stored(molecule)) for molecule in self.entries.molecules(rows)]
 
     def augment(self, batch: Batch, draw: Draw) -> Batch:
-        """Each molecule turned and moved on its own, as the settings say."""
-        points, channel = batch.x[..., :3], batch.x[..., 3:]
-        if self.orientation == "random":
-            points = points @ uniform_rotations(draw)
-        else:
-            turns = points.new_tensor(HALF_TURNS)
-            points = points * turns[(draw(1)[:, 0] * len(turns)).long()][:, None]
+        """Each molecule turned and moved on its own, unless its pose is given by itself."""
+        if self.orientation == "principal":
+            return batch
+        points = batch.x[..., :3] @ uniform_rotations(draw)
         points = points + (draw(3)[:, None] - 0.5) * self.spacing
-        return replace(batch, x=torch.cat((points, channel), dim=-1))
+        return replace(batch, x=torch.cat((points, batch.x[..., 3:]), dim=-1))
 
     def render(self, batch: Batch) -> Batch:
         return replace(batch, x=voxelize(batch.x, self.lattice))
@@ -136,18 +132,20 @@ class Molecules(EntryDataset):
     @property
     def _is_large(self) -> Array:
         """[E], bool."""
-        return self.entries.num_atoms > self._num_rows
+        return np.greater(self.entries.num_atoms, self._num_rows)
 
     @property
     def _sticks_out(self) -> Array:
         """Which molecules some turn and shift would bring over a wall: [E], bool."""
-        return (self._room < 0).any(-1)
+        return np.any(self._room < 0, axis=-1)
 
     @property
     def _room(self) -> Array:
         """Between each molecule's furthest atom and the walls along each axis: [E, 3]."""
-        reach = self.survey.reach[:, None] if self.orientation == "random" else self.survey.extent
-        return np.array(self.lattice.half_box) - self.spacing / 2 - reach
+        half = np.array(self.lattice.half_box)
+        if self.orientation == "principal":
+            return half - self.survey.extent
+        return half - self.spacing / 2 - self.survey.reach[:, None]
 
     def _margin(self) -> float:
         return float(self._room[self._entries_chosen].min())
@@ -173,7 +171,8 @@ class Molecules(EntryDataset):
         """[max_atoms, 4]: x, y, z and the channel of each atom, NaN beyond the last."""
         x = np.full((self._num_rows, 4), np.nan, dtype=np.float32)
         size = len(molecule.elements)
-        x[:size, :3] = centred(molecule.positions, principal=self.orientation == "principal")
+        points = centred(molecule.positions)
+        x[:size, :3] = laid(points) if self.orientation == "principal" else points
         x[:size, 3] = self._channel_of[molecule.elements]
         return x
 

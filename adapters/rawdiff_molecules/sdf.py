@@ -42,9 +42,7 @@ def _molecule(key: str, source: str, record: list[str]) -> Molecule | Reject:
     end = next((i for i, line in enumerate(record) if line.startswith("M  END")), None)
     if end is None:
         return Reject(key, source, "the record ends without M  END")
-    found = chem.MolFromMolBlock(
-        "\n".join(record[: end + 1]), sanitize=False, removeHs=False, strictParsing=True
-    )
+    found = chem.MolFromMolBlock("\n".join(record[: end + 1]), sanitize=False, strictParsing=True)
     if found is None:
         return Reject(key, source, "RDKit cannot read the record")
     kinds = {str(bond.GetBondType()) for bond in found.GetBonds()}

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import PrivateAttr
@@ -125,12 +125,6 @@ class EntryDataset(Dataset, ABC):
         if entries.left_out:
             parts = [f"{count:,} {what}" for what, count in sorted(entries.left_out.items())]
             yield Finding("left out", ", ".join(parts))
-
-    def __getstate__(self) -> dict[Any, Any]:
-        """Without the mapped file, which each process opens for itself."""
-        state = super().__getstate__()
-        kept = {name: value for name, value in state["__dict__"].items() if name != "entries"}
-        return state | {"__dict__": kept}
 
 
 class ChainDataset(EntryDataset, ABC):

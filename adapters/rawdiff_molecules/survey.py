@@ -70,7 +70,17 @@ def principal_axes(moments: Array) -> Array:
     return axes * np.stack([np.ones_like(hand), np.ones_like(hand), hand], -1)[..., None, :]
 
 
-def centred(positions: Array, *, principal: bool) -> Array:
-    """Atoms [n, 3] with their mean at 0; `principal` lays their longest axis along x."""
-    points = positions - positions.mean(0, dtype=np.float64)
-    return points @ principal_axes(points.T @ points) if principal else points
+def centred(positions: Array) -> Array:
+    """Atoms [n, 3] with their mean at 0, float64."""
+    return positions - positions.mean(0, dtype=np.float64)
+
+
+def laid(points: Array) -> Array:
+    """Centred atoms [n, 3] in the one pose that they define by themselves.
+
+    The longest axis along x, the shortest along z; of the four poses in which a half turn may bring
+    them, the one with positive third moments along x and y.
+    """
+    along = points @ principal_axes(points.T @ points)
+    x, y = np.where((along[:, :2] ** 3).sum(0) < 0, -1, 1)
+    return along * np.array([x, y, x * y])

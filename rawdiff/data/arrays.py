@@ -253,8 +253,23 @@ class ArrayWriter(Writer):
 
     The archive holds `x` [n, C, …], float32 in data units, NaN where missing, and `labels` [n] if
     there are any; the JSON file the names of channels and classes, units and coordinates.
-    `data: {name: array, path: samples-000000.npz}` reads it again.
+    `data: {name: array, path: samples-000000.npz}` reads it again. Frames [K, n, C, …] of the way
+    to them are in `frames-000000.npy`.
     """
+
+    def write_frames(
+        self,
+        frames: Array,
+        folder: Path,
+        *,
+        info: DataInfo,
+        first_index: int = 0,
+        place: Array | None = None,
+    ) -> list[Path]:
+        path = folder / f"frames-{first_index:06d}.npy"
+        with atomic(path) as file:
+            np.save(file, np.asarray(frames, dtype=np.float32))
+        return [path]
 
     def write(
         self,

@@ -11,6 +11,7 @@ from PIL import Image
 
 from rawdiff import picture
 from rawdiff.data.dataset import Array, DataInfo
+from rawdiff.errors import UserError
 from rawdiff.settings import Settings
 
 
@@ -39,6 +40,24 @@ class Writer(Settings, ABC):
         be written in parts. Labels and place [n, A, …], where there are any, belong to the samples
         one by one.
         """
+
+    def write_frames(
+        self,
+        frames: Array,
+        folder: Path,
+        *,
+        info: DataInfo,
+        first_index: int = 0,
+        place: Array | None = None,
+    ) -> list[Path]:
+        """Write stages of drawing [number of frames, n, C, …] of the samples from `first_index` on.
+
+        UserError where the field has no files for them (as here).
+        """
+        raise UserError(
+            f"{type(self).__name__} writes no trajectories. Set `sample.num_frames` to 0, or "
+            "choose a `sample.writer` that does, such as `arrays`."
+        )
 
     def draw(
         self,

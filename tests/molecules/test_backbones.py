@@ -195,6 +195,18 @@ def test_wanted_lengths_and_a_motif_come_out_of_the_command(run, tmp_path) -> No
         assert {residue.name for residue in others} == {"GLY"}
 
 
+def test_the_way_to_a_sample_is_a_file_of_models(run, tmp_path) -> None:
+    target = sample_run(
+        run, ["sample.num_frames=4", "sample.num_samples=3"], out=tmp_path / "way", say=quiet
+    )
+    way = gemmi.read_structure(str(target / "trajectory" / "000002.pdb"))
+    sample = gemmi.read_structure(str(target / "000002.pdb"))
+    assert len(way) == 4
+    for models in zip(way[3][0], sample[0][0], strict=True):
+        first, second = (residue["CA"][0].pos for residue in models)
+        assert (first - second).length() == 0
+
+
 def test_a_structure_is_partly_noised(run, tmp_path) -> None:
     motif = write_chain(tmp_path / "whole.pdb", 12)
     template = {"name": "motif", "path": str(motif), "keep": ""}

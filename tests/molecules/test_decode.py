@@ -1,16 +1,13 @@
-from itertools import islice
-
 import numpy as np
 import pytest
 import torch
 from lattice_cases import ETHYNE, METHANE, WATER, qm9_lattice, stored
-from rawdiff_molecules.decode import decode, expected_counts
+from rawdiff_molecules.decode import MAX_ATOMS, decode, expected_counts
 from rawdiff_molecules.elements import SYMBOLS
-from rawdiff_molecules.files import File, read_file
 from rawdiff_molecules.lattice import Lattice, voxelize
-from rawdiff_molecules.motion import uniform_rotations
+from rawdiff_molecules.molecules import Molecules
 
-from rawdiff.data.dataset import DataInfo
+from rawdiff.data.dataset import DataInfo, collate
 
 
 def info_of(lattice: Lattice) -> DataInfo:
@@ -77,6 +74,16 @@ def test_an_empty_density_has_no_atoms():
     assert decoded.positions.shape == (0, 3)
 
 
+def test_noise_is_decoded_too_and_what_is_not_finite_is_nothing():
+    noise = 100 * torch.randn(2, 4, 16, 16, 16, generator=torch.Generator().manual_seed(0))
+    noise[1] = torch.nan
+    noise[1, 0, 8, 8, 8] = torch.inf
+    many, few = decode(noise, info_of(qm9_lattice(16)))
+    assert len(many.elements) <= MAX_ATOMS
+    assert np.isfinite(many.positions).all()
+    assert len(few.elements) <= 1
+
+
 def test_the_integral_of_a_channel_counts_its_atoms():
     lattice = qm9_lattice()
     densities = voxelize(stored([METHANE, WATER], lattice), lattice)
@@ -88,23 +95,14 @@ def test_the_integral_of_a_channel_counts_its_atoms():
     )
 
 
-def test_molecules_of_qm9_come_back_exactly(shared):
+def test_molecules_of_qm9_come_back_exactly(shared, tmp_path):
     """100 of them, turned and moved; `benchmarks/voxels.py` does it with all."""
-    lattice = qm9_lattice()
-    path = shared / "data" / "molecules" / "qm9_sample_2000.sdf.gz"
-    x = stored(list(islice(_centred_molecules(path), 100)), lattice)
+    raw = Molecules(path=str(shared / "data" / "molecules" / "qm9_sample_2000.sdf.gz"))
+    raw.pack(tmp_path, lambda done, of: None)
+    data = raw.packed(tmp_path)
+    batch = collate(data.get_batch(range(100)), range(100))
     generator = torch.Generator().manual_seed(0)
-    rotations = uniform_rotations(lambda n: torch.rand(len(x), n, generator=generator))
-    x[..., :3] = x[..., :3] @ rotations
-    x[..., :3] += (torch.rand(len(x), 1, 3, generator=generator) - 0.5) * lattice.spacing
-    found = found_in(x, lattice)
-    assert max(rmsd(d, sample, lattice) for d, sample in zip(found, x, strict=True)) < 0.01
-
-
-def _centred_molecules(path):
-    for found in read_file(File(path, path.name)):
-        points = found.positions - found.positions.mean(0)
-        yield [
-            (SYMBOLS[number], *place)
-            for number, place in zip(found.elements, points.tolist(), strict=True)
-        ]
+    atoms = data.augment(batch, lambda n: torch.rand(100, n, generator=generator))
+    found = decode(data.render(atoms).x, data.info)
+    errors = [rmsd(d, x, data.lattice) for d, x in zip(found, atoms.x, strict=True)]
+    assert max(errors) < 0.01

@@ -118,6 +118,7 @@ class Sizes:
         return np.append(molecule.positions.sum(axis=0), molecule.elements.sum())
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_four_workers_read_the_same_as_one(method: str, tmp_path: Path) -> None:
     """Forked ones also when their parent has read before."""

@@ -25,6 +25,10 @@ def test_insertion_codes_are_residues_of_their_own(tmp_path: Path) -> None:
     assert chain.numbers.tolist() == [51, 52, 52, 52, 53, 60]
     assert chain.insertion_codes.tolist() == [" ", " ", "A", "B", " ", " "]
     assert chain.index.tolist() == [51, 52, 53, 54, 55, 62]
+    without_52 = text(residues[0], *residues[2:3], residues[4])
+    chain = only(chains_of(without_52, tmp_path, "gap.pdb"))
+    assert chain.insertion_codes.tolist() == [" ", "A", " "]
+    assert chain.index.tolist() == [51, 53, 54]
 
 
 def test_numbers_that_fall_still_have_places_that_rise(tmp_path: Path) -> None:
@@ -60,13 +64,17 @@ def test_of_two_residues_at_one_place_one_is_taken_with_its_own_atoms(tmp_path: 
     pro.append(pdb_atom("CG", "PRO", number="22", altloc="A", occupancy=0.6, element="C"))
     ser = pdb_residue(22, "SER", altloc="B", occupancy=0.4)
     ser.append(pdb_atom("OG", "SER", number="22", altloc="B", occupancy=0.4, element="O"))
+    bare = pdb_residue(22, "SER", occupancy=0.4)  # of a program that labels the other one only
     mixed = [line for pair in zip(pro, ser, strict=True) for line in pair]
-    for number, lines in enumerate((pro + ser, ser + pro, mixed)):
+    for number, lines in enumerate((pro + ser, ser + pro, mixed, bare + pro, pro + bare)):
         content = text(pdb_residue(21), lines, pdb_residue(23))
         chain = only(chains_of(content, tmp_path, f"{number}.pdb"))
         assert chain.names.tolist() == ["ALA", "PRO", "ALA"]
         own = slice(*chain.atom_offsets[1:3])
         assert sorted(chain.atom_names[own].tolist()) == ["C", "CA", "CG", "N", "O"]
+    fewer = [line.replace("  0.60", "  0.30") for line in pro]
+    chain = only(chains_of(text(fewer, bare), tmp_path, "bare.pdb"))
+    assert (chain.names.tolist(), len(chain.atom_names)) == (["SER"], 4)
 
 
 def test_files_without_elements_or_chain_ids_are_read(tmp_path: Path) -> None:
@@ -209,3 +217,11 @@ def test_what_cannot_be_read_is_a_reject_with_its_reason(
     (reject,) = entries.rejects
     assert reason in reject.reason
     assert reject.source == f"{name}#1"
+
+
+def test_letters_beyond_ascii_and_the_line_ends_of_windows_are_no_hindrance(tmp_path: Path) -> None:
+    lines = [b"REMARK   1 AUTH   M\xfcller", *(line.encode() for line in pdb_residue(1))]
+    assert only(chains_of(b"\r\n".join(lines), tmp_path)).names.tolist() == ["ALA"]
+    row = "ATOM C CA . ALA X 1 1 H 0.0 0.0 0.0\r\n"
+    content = b"# M\xfcller\r\n" + (MMCIF.replace("\n", "\r\n") + row).encode()
+    assert only(chains_of(content, tmp_path, "x.cif")).names.tolist() == ["ALA"]
