@@ -23,13 +23,15 @@ class Decoded:
     """CA [L, 3] in Angstrom, NaN where the map has none.
 
     `stress` is the root mean square difference of their distances from those of the map, over all
-    known pairs; `vote` above 0 if the hand is told, the larger the surer. `failure` says why
-    there are no coordinates.
+    known pairs. The hand is the one for which `shape_vote` and `omega_vote` are together above 0:
+    that of helices and strands, and that of the map's omega. `failure` says why there are no
+    coordinates.
     """
 
     ca: Tensor
     stress: float = float("nan")
-    vote: float = 0.0
+    shape_vote: float = 0.0
+    omega_vote: float = 0.0
     failure: str | None = None
 
 
@@ -49,14 +51,16 @@ def _decode(maps: Tensor, joined: Tensor) -> list[Decoded]:
     distances = symmetric(maps[:, 0])
     complete, failures = _usable(shortest_paths(distances))
     ca = refine(embed(complete), torch.where(complete.isnan(), torch.nan, distances))
-    votes = _votes(ca, joined.cpu(), maps[:, 1:])
-    ca = torch.where((votes < 0)[:, None, None], ca * torch.tensor([1, 1, -1]), ca)
-    stresses = stress(ca, distances)
+    by_shape = hands(ca, joined.cpu()).vote.double()
+    by_omega = _omega_vote(ca, maps[:, 1]) if maps.shape[1] > 1 else torch.zeros_like(by_shape)
+    sign = torch.where(by_shape + by_omega < 0, -1.0, 1.0).double()
+    ca = ca * torch.stack([torch.ones_like(sign), torch.ones_like(sign), sign], dim=-1)[:, None]
+    votes = torch.stack([stress(ca, distances), sign * by_shape, sign * by_omega], dim=1).tolist()
     return [
-        Decoded(ca[i], float(stresses[i]), float(votes[i].abs()), failure)
+        Decoded(points, *numbers)
         if failure is None
-        else Decoded(torch.full_like(ca[i], torch.nan), failure=failure)
-        for i, failure in enumerate(failures)
+        else Decoded(torch.full_like(points, torch.nan), failure=failure)
+        for points, numbers, failure in zip(ca, votes, failures, strict=True)
     ]
 
 
@@ -155,15 +159,8 @@ def stress(points: Tensor, distances: Tensor) -> Tensor:
     return (errors.sum(dim=(-1, -2)) / known.sum(dim=(-1, -2))).sqrt()
 
 
-def _votes(ca: Tensor, joined: Tensor, angles: Tensor) -> Tensor:
-    """Above 0 [n] for points of the right hand, below for a mirror image.
-
-    By helices and strands; where maps have omega, also by near pairs, each with its sine.
-    """
-    by_shape = hands(ca, joined).vote.double()
-    if not angles.shape[1]:
-        return by_shape
+def _omega_vote(ca: Tensor, sines: Tensor) -> Tensor:
+    """Above 0 [n] for points of the hand that sines of omega [n, L, L] tell; of near pairs."""
     own = omega(ca, outward(ca)).sin()
     near = (ca[:, :, None] - ca[:, None]).norm(dim=-1) < NEAR
-    agree = torch.where(near, own * angles[:, 0], torch.nan)
-    return by_shape + agree.nansum(dim=(-1, -2)) / 2
+    return torch.where(near, own * sines, torch.nan).nansum(dim=(-1, -2)) / 2
