@@ -120,6 +120,7 @@ def test_longer_chains_are_left_out_or_cut_into_windows(packed) -> None:
     assert len(windows) > len(left_out)
     whole = windows.entries.chains([int(windows._stretches[-1][0])])[0]
     start = int(windows._stretches[-1][1])
+    assert start + 10 == len(whole.numbers)  # the end of the chain is in a window, too
     numbers = Residues.read(windows[len(windows) - 1].place, windows.info.place_names).numbers
     assert numbers.tolist() == whole.numbers[start : start + 10].tolist()
 
