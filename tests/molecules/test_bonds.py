@@ -55,6 +55,17 @@ def test_two_molecules_are_two_fragments() -> None:
     assert (bonded.how, bonded.num_fragments) == ("neutral", 2)
 
 
+def test_no_bond_is_cut_to_gain_valences() -> None:
+    """Two waters with oxygen at 1.75 Angstrom are bound, though apart they would be right."""
+    water = known("O")
+    away = water.positions[0] - water.positions[1:].mean(0)
+    mirrored = 2 * water.positions[0] - water.positions + 1.75 * away / np.linalg.norm(away)
+    pair = Positioned(np.tile(water.elements, 2), np.concatenate([water.positions, mirrored]))
+    bonded = bonds_of(pair)
+    assert bonded.how != "neutral"
+    assert bonded.num_fragments == 1
+
+
 def test_where_no_orders_fit_bonds_are_single_and_the_reason_stays() -> None:
     broken = known("c1ccccc1")
     for _ in range(3):

@@ -71,7 +71,7 @@ def test_a_missing_hydrogen_makes_no_valid_molecule() -> None:
     methyl = without(known("C"), 4)
     found = scores([methyl] * 2, [known("C")] * 2)
     assert found[""] == found["validity"] == found["molecule_stability"] == 0
-    assert found["ions"] == 1
+    assert found["ions"] == found["num_atoms_w1"] == 1
     assert scores([methyl] * 2, [known("C")] * 2, ions=True)["validity"] == 1
 
 

@@ -8,9 +8,10 @@ import pytest
 from known_molecules import INFO, densities, known, without
 from PIL import Image
 from rawdiff_molecules.bonds import find_bonds
+from rawdiff_molecules.decode import Decoded
 from rawdiff_molecules.depiction import draw_molecules
 from rawdiff_molecules.features import Positioned
-from rawdiff_molecules.molecule_writer import MoleculeWriter
+from rawdiff_molecules.molecule_writer import MoleculeWriter, in_order
 from rawdiff_molecules.xyz import read_xyz
 from rdkit import Chem
 
@@ -101,6 +102,19 @@ def test_a_set_in_parts_is_the_set_in_one(samples, tmp_path) -> None:
         np.testing.assert_allclose(*positions, atol=2e-4)
 
 
+def test_atoms_are_written_in_an_order_of_their_own() -> None:
+    """That of decoding goes by heights, which rounding makes different in another batch."""
+    rng = np.random.default_rng(0)
+    atoms = Decoded(
+        np.array([1, 8, 6, 6, 1], np.uint8), rng.normal(size=(5, 3)), rng.normal(size=5)
+    )
+    shuffled = Decoded(*(values[[3, 1, 4, 0, 2]] for values in vars(atoms).values()))
+    expected, found = in_order(atoms), in_order(shuffled)
+    assert found.elements.tolist() == [8, 6, 6, 1, 1]
+    for name in vars(found):
+        assert (getattr(found, name) == getattr(expected, name)).all(), name
+
+
 def test_writing_again_replaces_an_earlier_set(samples, tmp_path) -> None:
     MoleculeWriter().write(samples, tmp_path, info=INFO)
     MoleculeWriter().write(samples[:1], tmp_path, info=INFO)
@@ -131,3 +145,13 @@ def test_other_samples_are_refused(tmp_path) -> None:
     photographs = DataInfo((3, 8, 8), ("red", "green", "blue"))
     with pytest.raises(UserError, match="densities on a lattice"):
         MoleculeWriter().write(np.zeros((1, 3, 8, 8), np.float32), tmp_path, info=photographs)
+
+
+def test_the_way_to_a_molecule_is_a_file_of_frames(samples, tmp_path) -> None:
+    frames = np.stack([np.zeros_like(samples), samples])
+    paths = MoleculeWriter().write_frames(frames, tmp_path, info=INFO, first_index=7)
+    assert paths[0] == tmp_path / "trajectory" / "000007.xyz"
+    lines = paths[0].read_text().splitlines()
+    count = len(known(TEXTS[0]).elements)
+    assert lines[:3] == ["0", "000007 stage 1 of 2", str(count)]
+    assert len(lines) == 4 + count

@@ -35,13 +35,17 @@ def test_good_molecules_pass_and_bent_ones_fail_by_name() -> None:
     normal = np.cross(benzene.positions[0], benzene.positions[1])
     bent.positions[[0, 6]] += 0.6 * normal / np.linalg.norm(normal)  # a carbon with its hydrogen
     broken = Positioned(benzene.elements[:2], benzene.positions[:2] * np.float32(3))
+    water = known("O")
+    two = Positioned(
+        np.tile(water.elements, 2), np.concatenate([water.positions - 2, water.positions + 2])
+    )
     evaluator = PoseBustersEvaluator()
-    found = evaluator.features(densities([benzene, known("CCO"), bent, broken]), basis())
-    assert found["state"].tolist() == [2, 2, 2, 0]
-    assert found["passed"].all(1).tolist() == [True, True, False, False]
+    found = evaluator.features(densities([benzene, known("CCO"), bent, broken, two]), basis())
+    assert found["state"].tolist() == [2, 2, 2, 0, 0]
+    assert found["passed"].all(1).tolist() == [True, True, False, False, False]
     scores = evaluator.score(found, {}, basis())
     assert scores.keys() == set(evaluator.score_keys(basis().info))
-    assert scores[""] == 2 / 4
+    assert scores[""] == 2 / 5
     assert scores["aromatic_ring_flatness"] == pytest.approx(2 / 3)
     assert scores["sanitization"] == 1
     assert scores["unanswered"] == 0
