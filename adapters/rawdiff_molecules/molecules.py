@@ -99,12 +99,7 @@ class Molecules(EntryDataset):
     def findings(self) -> Iterator[Finding]:
         """With what was left out, and how much room there is in the box."""
         yield from super().findings()
-        reasons = (
-            (self.survey.has_others, f"with elements other than {', '.join(self._symbols)}"),
-            (self._is_large, f"of more than {self._num_rows} atoms"),
-            (self._sticks_out, "that could leave the box"),
-        )
-        listed = "; ".join(f"{int(which.sum()):,} {text}" for which, text in reasons)
+        listed = "; ".join(f"{int(which.sum()):,} {text}" for which, text in self._unfit())
         yield Finding("samples", f"{len(self):,}; left out: {listed}")
         box = " x ".join(f"{2 * half:g}" for half in self.lattice.half_box)
         yield Finding(
@@ -139,31 +134,44 @@ class Molecules(EntryDataset):
         """Which molecules some turn and shift would bring over a wall: [E], bool."""
         return np.any(self._room < 0, axis=-1)
 
+    def _unfit(self) -> list[tuple[Array, str]]:
+        """Entries [E] that are no samples, and why."""
+        return [
+            (self.survey.has_others, f"with elements other than {', '.join(self._symbols)}"),
+            (self._is_large, f"of more than {self._num_rows} atoms"),
+            (self._sticks_out, "that could leave the box"),
+        ]
+
     @property
     def _room(self) -> Array:
         """Between each molecule's furthest atom and the walls along each axis: [E, 3]."""
         half = np.array(self.lattice.half_box)
         if self.orientation == "principal":
             return half - self.survey.extent
-        return half - self.spacing / 2 - self.survey.reach[:, None]
+        return half - self.spacing / 2 - self._reach[:, None]
+
+    @property
+    def _reach(self) -> Array:
+        """Of the furthest atom from the origin of a sample: [E]."""
+        return self.survey.reach
 
     def _margin(self) -> float:
         return float(self._room[self._entries_chosen].min())
 
     @cached_property
     def _entries_chosen(self) -> Array:
-        return np.flatnonzero(~(self.survey.has_others | self._is_large | self._sticks_out))
+        unfit = [which for which, _ in self._unfit()]
+        return np.flatnonzero(~np.logical_or.reduce(unfit))
 
     @property
     def _chosen(self) -> Array:
         """The entries that are samples. UserError if there is none."""
         if not len(self._entries_chosen):
+            listed = "; ".join(f"{int(which.sum()):,} {text}" for which, text in self._unfit())
+            box = " x ".join(f"{2 * half:g}" for half in self.lattice.half_box)
             raise UserError(
-                f"None of the {len(self.entries):,} molecules of {self.path} fits: "
-                f"{int(self._sticks_out.sum()):,} could leave the box of "
-                f"{min(self.lattice.half_box) * 2:g} Angstrom, {int(self._is_large.sum()):,} have "
-                f"more than {self._num_rows} atoms, {int(self.survey.has_others.sum()):,} elements "
-                "that are not asked for. Change `data.num_voxels`, `max_atoms` or `elements`."
+                f"None of the {len(self.entries):,} molecules of {self.path} fits the box of {box} "
+                f"Angstrom: {listed}. Change `data.num_voxels`, `max_atoms` or `elements`."
             )
         return self._entries_chosen
 
