@@ -215,6 +215,8 @@ def do_prepare(args: argparse.Namespace) -> None:
             damaged = len(packed.index.damaged) if isinstance(packed, PackedDataset) else 0
             left_out = f" ({damaged} damaged ones left out)" if damaged else ""
             _say(f"{target} holds {len(packed):,} samples{left_out}.")
+            for finding in packed.findings():
+                _say(f"  {finding.name}: {finding.text}")
             _say("`rawdiff train` with this recipe, given here, reads them from now on.")
 
 

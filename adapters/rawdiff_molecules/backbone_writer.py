@@ -59,7 +59,7 @@ class BackboneWriter(Writer):
             folder,
             first_index=first_index,
             pdb=self.pdb,
-            labels=None if labels is None else [info.class_names[label] for label in labels],
+            facts=None if labels is None else [{"label": info.class_names[i]} for i in labels],
         )
 
     def write_frames(
@@ -127,16 +127,19 @@ def write_backbones(
     *,
     first_index: int = 0,
     pdb: bool = True,
-    labels: Sequence[str] | None = None,
+    facts: Sequence[dict[str, Any]] | None = None,
 ) -> list[Path]:
-    """Backbones [L, 4, 3], each with its own residues, as files; the report is added to."""
+    """Backbones [L, 4, 3], each with its own residues, as files; the report is added to.
+
+    `facts` stand there with what is measured of each.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     files, lines = [], []
     for i, (backbone, own) in enumerate(zip(backbones, residues, strict=True)):
         written, why = write_structure(folder / f"{first_index + i:06d}", [backbone], own, pdb=pdb)
         line: dict[str, Any] = {"files": [file.name for file in written], **_facts(backbone, own)}
         line |= {} if why is None else {"no PDB file": why}
-        lines.append(line | ({} if labels is None else {"label": labels[i]}))
+        lines.append(line | ({} if facts is None else facts[i]))
         files += written
     return [*files, _add_to_report(folder / REPORT, lines, first_index)]
 

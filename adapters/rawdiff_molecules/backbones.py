@@ -76,7 +76,7 @@ class Backbones(ChainDataset):
 
     def get_batch(self, indices: Sequence[int]) -> list[Sample]:
         stretches = self._stretches[np.asarray(indices, dtype=np.int64)]
-        chains = self.entries.chains(stretches[:, 0])
+        chains = self.entries.chains(stretches[:, 0], atoms=False)
         return [
             self._sample(chain, slice(start, start + self.max_length))
             for chain, start in zip(chains, stretches[:, 1].tolist(), strict=True)
@@ -107,7 +107,8 @@ class Backbones(ChainDataset):
         if self.longer == "windows":
             step = max(self.max_length // 2, 1)
             for entry in np.flatnonzero(lengths > self.max_length):
-                starts = np.arange(0, lengths[entry] - self.max_length + 1, step)
+                last = lengths[entry] - self.max_length
+                starts = np.append(np.arange(0, last, step), last)
                 found.append(np.stack([np.full_like(starts, entry), starts], axis=1))
         stretches = np.concatenate(found)
         if not len(stretches):

@@ -26,7 +26,7 @@ from rawdiff_molecules.rdkit_library import rdkit
 from rawdiff_molecules.stability import stable_atoms
 
 SDF_FILE, REPORT_FILE = "molecules.sdf", "report.json"
-FAILED_FOLDER, MAPS_FOLDER = "failed", "maps"
+FAILED_FOLDER, MAPS_FOLDER, TRAJECTORIES = "failed", "maps", "trajectory"
 
 
 class Generated(NamedTuple):
@@ -46,7 +46,8 @@ class MoleculeWriter(Writer):
 
     The report has one entry for each sample: formula, SMILES, how bonds were found, fragments,
     and what failed and why. In the SDF each atom has the height of its `peak` in the density.
-    `maps` adds the densities, as `maps/000042.mrc`.
+    `maps` adds the densities, as `maps/000042.mrc`. With `sample.num_frames` the way to each is in
+    `trajectory`.
     """
 
     maps: bool = False
@@ -77,6 +78,28 @@ class MoleculeWriter(Writer):
                 samples, folder / MAPS_FOLDER, info=info, first_index=first_index
             )
         return paths
+
+    def write_frames(
+        self,
+        frames: Array,
+        folder: Path,
+        *,
+        info: DataInfo,
+        first_index: int = 0,
+        place: Array | None = None,
+    ) -> list[Path]:
+        """`trajectory/000042.xyz`: the atoms of each stage as a frame, without bonds."""
+        decoded = [decode(stage, info) for stage in frames]
+        files = []
+        for i in range(frames.shape[1]):
+            number = f"{first_index + i:06d}"
+            texts = [
+                _xyz_frame(in_order(stage[i]), f"{number} stage {k} of {len(decoded)}")
+                for k, stage in enumerate(decoded, start=1)
+            ]
+            files.append(folder / TRAJECTORIES / f"{number}.xyz")
+            write_text(files[-1], "".join(texts))
+        return files
 
     def draw(
         self,
@@ -130,11 +153,15 @@ def _atoms_alone(one: Generated) -> bool:
 def _write_xyz(one: Generated, folder: Path) -> Path:
     """One frame; its comment is the sample's number and what failed."""
     path = folder / FAILED_FOLDER / f"{one.name}.xyz"
-    lines = [str(len(one.atoms.elements)), f"{one.name} {one.bonded.reason}"]
-    for element, position in zip(one.atoms.elements, one.atoms.positions, strict=True):
-        lines.append(f"{SYMBOLS[element]} " + " ".join(f"{x:.6f}" for x in position))
-    write_text(path, "\n".join(lines) + "\n")
+    write_text(path, _xyz_frame(one.atoms, f"{one.name} {one.bonded.reason}"))
     return path
+
+
+def _xyz_frame(atoms: Decoded, comment: str) -> str:
+    lines = [str(len(atoms.elements)), comment]
+    for element, position in zip(atoms.elements, atoms.positions, strict=True):
+        lines.append(f"{SYMBOLS[element]} " + " ".join(f"{x:.6f}" for x in position))
+    return "\n".join(lines) + "\n"
 
 
 def _entry(one: Generated) -> dict[str, Any]:

@@ -71,9 +71,14 @@ class _Pile:
 
 
 class Packing:
-    """What is written so far. Entries of an id that was there before are rejected."""
+    """What is written so far.
 
-    def __init__(self, kind: Kind, folder: Path) -> None:
+    An entry of an id that was there before is rejected, or gets a number behind it
+    (`number_repeated`): conformers of one molecule share their title.
+    """
+
+    def __init__(self, kind: Kind, folder: Path, *, number_repeated: bool = False) -> None:
+        self.number_repeated = number_repeated
         self.kind, self.left_out, self.num_rejects = kind, Counter[str](), 0
         columns = {**COLUMNS[kind], **ORIGIN, "sources/num_bytes": Column("<i8")}
         for group in TEXTS:
@@ -83,7 +88,7 @@ class Packing:
             name: _Pile(folder / name.replace("/", "."), column) for name, column in columns.items()
         }
         self._ends = Counter[str]()
-        self._seen: set[str] = set()
+        self._seen = Counter[str]()
         self._num_sources = 0
         for name in columns:
             if name.endswith("offsets"):
@@ -103,11 +108,12 @@ class Packing:
             self.num_rejects += 1
             for name, text in found._asdict().items():
                 self._text(f"rejects/{name}", text)
-        elif found.id in self._seen:
+        elif self._seen[found.id] and not self.number_repeated:
             self.add(Reject(found.id, found.source, "an entry of this id was there before"))
         else:
-            self._seen.add(found.id)
-            self._text("ids", found.id)
+            self._seen[found.id] += 1
+            before = self._seen[found.id] - 1
+            self._text("ids", f"{found.id}#{before + 1}" if before else found.id)
             self._piles["entries/source"].add([self._num_sources - 1])
             self._piles["entries/record"].add([int(found.source.rpartition("#")[2])])
             if isinstance(found, Molecule):
@@ -164,7 +170,7 @@ class Packing:
 
 
 @contextmanager
-def packing(kind: Kind, path: Path) -> Iterator[Packing]:
+def packing(kind: Kind, path: Path, *, number_repeated: bool = False) -> Iterator[Packing]:
     """Everything that is added becomes the file `path`, once the block is left without an error.
 
     UserError if it cannot be written, or if another process packs the same.
@@ -176,7 +182,7 @@ def packing(kind: Kind, path: Path) -> Iterator[Packing]:
             stack.enter_context(locked(parts))
             stack.callback(shutil.rmtree, parts, ignore_errors=True)
             stack.callback(partial.unlink, missing_ok=True)
-            begun = Packing(kind, parts)
+            begun = Packing(kind, parts, number_repeated=number_repeated)
             stack.callback(begun.close)
             yield begun
             begun.finish(partial)

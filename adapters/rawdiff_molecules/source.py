@@ -29,15 +29,18 @@ class EntryDataset(Dataset, ABC):
     """Entries of `path`: a file, a folder, a list of files (.txt), or a packed file (.h5).
 
     Files are read once, by `rawdiff prepare`; samples are made from the packed copy. With a
-    `layout`, `path` is an HDF5 file of somebody else's arrays.
+    `layout`, `path` is an HDF5 file of somebody else's arrays. An entry of an id that was there
+    before is rejected, or with `repeated_ids: number` kept under the id and a number, as
+    conformers need that share a title.
     """
 
     kind: ClassVar[Kind]
-    stored_by: ClassVar[tuple[str, ...]] = ("path", "layout")
+    stored_by: ClassVar[tuple[str, ...]] = ("path", "layout", "repeated_ids")
     """The settings that say what is read; others only select of it."""
 
     path: str
     layout: Layout | None = None
+    repeated_ids: Literal["reject", "number"] = "reject"
     _copy: Path | None = PrivateAttr(default=None)
 
     @property
@@ -73,7 +76,8 @@ class EntryDataset(Dataset, ABC):
         path = self._packed_path(root)
         if self.packed(root) is None:
             files = self._files()
-            with packing(self.kind, path) as target:
+            numbered = self.repeated_ids == "number"
+            with packing(self.kind, path, number_repeated=numbered) as target:
                 for number, file in enumerate(files):
                     progress(number, len(files))
                     target.begin(file.source)
@@ -134,7 +138,7 @@ class ChainDataset(EntryDataset, ABC):
     """
 
     kind: ClassVar[Kind] = "chains"
-    stored_by: ClassVar[tuple[str, ...]] = ("path", "layout", "models", "chains")
+    stored_by: ClassVar[tuple[str, ...]] = (*EntryDataset.stored_by, "models", "chains")
 
     models: Literal["first", "all"] = "first"
     chains: Literal["split", "together"] = "split"

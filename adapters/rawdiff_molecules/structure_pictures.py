@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -13,6 +14,8 @@ from rawdiff import picture
 from rawdiff.data.dataset import Array
 from rawdiff_molecules.geometry import CA, distance_map
 from rawdiff_molecules.peptide import torsions
+
+T = TypeVar("T")
 
 SIDE = 150  # of a panel, in pixels
 FINE = 3  # drawn larger, then shrunk, so that edges are smooth
@@ -30,24 +33,25 @@ def draw_backbones(backbones: Sequence[Array], *, first: int, columns: int) -> I
     that are too long in red; phi and psi, each from -180 to 180; CA distances, dark where near.
     """
     panels = (_along_axes(0, 1), _along_axes(0, 2), draw_ramachandran, draw_map)
-    return draw_tiles(backbones, panels, first=first, columns=columns)
+    titles = [f"{first + i}: {len(backbone)} residues" for i, backbone in enumerate(backbones)]
+    return draw_tiles(backbones, titles, panels, columns=columns)
 
 
 def draw_tiles(
-    samples: Sequence[Array],
-    panels: Sequence[Callable[[Array], Image.Image]],
+    samples: Sequence[T],
+    titles: Sequence[str],
+    panels: Sequence[Callable[[T], Image.Image]],
     *,
-    first: int,
     columns: int,
 ) -> Image.Image:
-    """A tile for each sample, of panels two by two; its number and its residues stand above."""
+    """A tile for each sample, of panels two by two, under its title."""
     tiles = []
-    for i, sample in enumerate(samples):
+    for title, sample in zip(titles, samples, strict=True):
         images = [panel(sample) for panel in panels]
         tile = Image.new("RGB", (2 * SIDE, SIDE * math.ceil(len(images) / 2)), BACKGROUND)
         for k, image in enumerate(images):
             tile.paste(image, (k % 2 * SIDE, k // 2 * SIDE))
-        tiles.append((f"{first + i}: {len(sample)} residues", tile))
+        tiles.append((title, tile))
     across = max(columns // 2, 1)
     return picture.draw_board([tiles[i : i + across] for i in range(0, len(tiles), across)])
 

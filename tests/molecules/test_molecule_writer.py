@@ -152,3 +152,13 @@ def test_other_samples_are_refused(tmp_path) -> None:
     photographs = DataInfo((3, 8, 8), ("red", "green", "blue"))
     with pytest.raises(UserError, match="densities on a lattice"):
         MoleculeWriter().write(np.zeros((1, 3, 8, 8), np.float32), tmp_path, info=photographs)
+
+
+def test_the_way_to_a_molecule_is_a_file_of_frames(samples, tmp_path) -> None:
+    frames = np.stack([np.zeros_like(samples), samples])
+    paths = MoleculeWriter().write_frames(frames, tmp_path, info=INFO, first_index=7)
+    assert paths[0] == tmp_path / "trajectory" / "000007.xyz"
+    lines = paths[0].read_text().splitlines()
+    count = len(known(TEXTS[0]).elements)
+    assert lines[:3] == ["0", "000007 stage 1 of 2", str(count)]
+    assert len(lines) == 4 + count

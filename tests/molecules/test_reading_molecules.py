@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from molecule_files import molecules_of, packed
+from rawdiff_molecules.molecules import Molecules
+from rawdiff_molecules.ragged import Entries
 from rdkit import Chem
 
 from rawdiff.errors import UserError
@@ -53,6 +55,19 @@ def test_a_bad_frame_is_rejected_alone(frame: str, reason: str, tmp_path: Path) 
     assert reject.source == "some.xyz#2"
     assert reason in reject.reason
     assert entries.molecules([0])[0].elements.tolist() == [8, 1, 1]  # the first of an id stays
+
+
+def test_conformers_that_share_a_title_can_all_stay(tmp_path: Path) -> None:
+    path = tmp_path / "conformers.xyz"
+    path.write_text(WATER * 3 + SALT)
+    for repeated, ids in (
+        ("number", ["water", "water#2", "water#3", "salt"]),
+        ("reject", ["water", "salt"]),
+    ):
+        data = Molecules(path=str(path), repeated_ids=repeated)
+        entries = Entries(data.pack(tmp_path, lambda done, total: None))
+        assert entries.ids == ids
+        assert len(entries.rejects) == 4 - len(ids)
 
 
 @pytest.mark.parametrize(
