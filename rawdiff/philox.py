@@ -35,6 +35,7 @@ class Stream(IntEnum):
     SPLIT = 7
     DATA = 8  # of datasets that make their samples
     DROPOUT = 1 << 16  # + number of the dropout layer
+    STEP_NOISE = 1 << 17  # + number of the step of sampling
 
 
 def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int]) -> list[Tensor]:

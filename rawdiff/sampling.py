@@ -21,7 +21,7 @@ from rawdiff.flow.guidance import LabelVelocity, guided
 from rawdiff.flow.precondition import precondition
 from rawdiff.flow.prediction import v_from, x_from
 from rawdiff.flow.settings import FlowSettings
-from rawdiff.flow.solvers import SOLVERS, SolverName, time_grid
+from rawdiff.flow.solvers import SOLVERS, Solver, SolverName, ancestral, time_grid
 from rawdiff.given import Given
 from rawdiff.plugins import plugin_field
 from rawdiff.precision import Precision, autocast
@@ -31,6 +31,8 @@ from rawdiff.settings import Settings
 class SampleSettings(Settings):
     """How samples are drawn. (arXiv 2511.13720: Heun, 50 steps, guidance inside [0.1, 1])
 
+    `solver: ancestral` adds new noise in each step, `eta` times as much as keeps its spread (0:
+    none): errors of early steps are mended, at the price of more steps.
     `weights` names an EMA of the run (`decay_0.9999`), or `model`; default: its first EMA.
     `noise_scale` multiplies the noise that samples begin with: above 1 they differ more, which
     mends ensembles of too little spread (Couairon et al. 2024: 1.05 for weather).
@@ -45,6 +47,7 @@ class SampleSettings(Settings):
     seed: int = Field(default=0, ge=0, lt=2**63)
 
     solver: SolverName = "heun"
+    eta: float = Field(default=1.0, ge=0)
     num_steps: int = Field(default=50, ge=1)
     cfg_scale: float = Field(default=1.0, ge=0)
     cfg_interval: tuple[float, float] = (0.1, 1.0)
@@ -179,9 +182,28 @@ class Sampler:
                 watch(float(t), lambda: self._finished(z + (1 - t) * v, known, given))
             return v
 
-        first = self._first(index.to(self.device), known, given, settings)
+        index = index.to(self.device)
+        first = self._first(index, known, given, settings)
         times = time_grid(settings.num_steps, settings.start)
-        return self._finished(SOLVERS[settings.solver](watched, first, times), known, given)
+        solver = self._solver(index, known, settings)
+        return self._finished(solver(watched, first, times), known, given)
+
+    def _solver(self, index: Tensor, known: Tensor | None, settings: SampleSettings) -> Solver:
+        if settings.solver != "ancestral":
+            return SOLVERS[settings.solver]
+
+        def noise(step: int) -> Tensor:
+            return self._noise(philox.Stream.STEP_NOISE + step, index, known, settings)
+
+        return ancestral(settings.eta, noise)
+
+    def _noise(
+        self, stream: int, index: Tensor, known: Tensor | None, settings: SampleSettings
+    ) -> Tensor:
+        """eps [B, N, P] of samples number `index`, in the subspace of the data."""
+        shape = (len(index), self.patcher.grid.num_patches, self.patcher.patch_dim)
+        noise = philox.normal(settings.seed, stream, index, shape[1] * shape[2]).view(shape)
+        return settings.noise_scale * self.flow.noise_std * self.patcher.project(noise, known)
 
     def _finished(self, x: Tensor, known: Tensor | None, given: Given | None) -> Tensor:
         """Patches [B, N, P] as samples in data units, with what is kept."""
@@ -194,11 +216,7 @@ class Sampler:
         self, index: Tensor, known: Tensor | None, given: Given | None, settings: SampleSettings
     ) -> Tensor:
         """z [B, N, P] that sampling begins with: noise alone, or noise and what is given."""
-        shape = (len(index), self.patcher.grid.num_patches, self.patcher.patch_dim)
-        noise = philox.normal(
-            settings.seed, philox.Stream.SAMPLE_NOISE, index, shape[1] * shape[2]
-        ).view(shape)
-        eps = settings.noise_scale * self.flow.noise_std * self.patcher.project(noise, known)
+        eps = self._noise(philox.Stream.SAMPLE_NOISE, index, known, settings)
         if not settings.start:
             return eps
         if given is None:

@@ -14,7 +14,7 @@ from rawdiff.flow.precondition import coefficients
 from rawdiff.flow.prediction import VIEWS, expand
 from rawdiff.flow.settings import FlowSettings
 from rawdiff.grid import PatchGrid
-from rawdiff.sampling import Sampler, SampleSettings, draw_all
+from rawdiff.sampling import Frames, Sampler, SampleSettings, draw_all
 
 CPU = torch.device("cpu")
 MEAN, STD = 3.0, 0.5  # of the data, in their own units
@@ -181,3 +181,40 @@ def test_frames_show_the_way_from_the_mean_to_the_sample() -> None:
         assert spreads == sorted(spreads)
     plain = list(draw_all(model, 8, Conditions(), SampleSettings(num_steps=10, batch_size=4)))
     assert torch.equal(torch.cat(drawn), torch.cat(plain))
+
+
+@pytest.mark.parametrize("eta", [0.5, 1.0])
+def test_new_noise_in_each_step_keeps_mean_and_spread_to_first_order(eta) -> None:
+    flow, errors = FlowSettings(noise_scale=2.0), []
+    for num_steps in (150, 300):
+        settings = SampleSettings(
+            solver="ancestral", eta=eta, num_steps=num_steps, batch_size=20000
+        )
+        model = sampler(exact_network(flow), flow)
+        x = torch.cat(list(draw_all(model, 20000, Conditions(), settings))).double()
+        assert abs(float(x.mean()) / MEAN - 1) < 0.01
+        errors.append(abs(float(x.std()) / STD - 1))
+    assert errors[1] < 0.04
+    assert errors[1] < 0.65 * errors[0]
+
+
+def test_without_new_noise_the_ancestral_solver_is_euler_s() -> None:
+    model = sampler(exact_network(FlowSettings()))
+    drawn = [
+        model.draw(torch.arange(9), Conditions(), SampleSettings(num_steps=9, **settings))
+        for settings in ({"solver": "ancestral", "eta": 0}, {"solver": "euler"})
+    ]
+    assert torch.allclose(*drawn, atol=1e-5)
+
+
+def test_each_sample_has_step_noise_of_its_own_whoever_draws_it() -> None:
+    model = sampler(lambda z, t, label, **known: torch.zeros_like(z))
+    settings = SampleSettings(solver="ancestral", num_steps=5)
+    frames = Frames(4, 0.0)
+    together = model.draw(torch.arange(4), Conditions(), settings, frames.watch)
+    alone = model.draw(torch.arange(2, 3), Conditions(), settings)
+    assert torch.equal(together[2:3], alone)
+    spy = Spy()
+    sampler(spy).draw(torch.arange(2), Conditions(), settings)
+    first, second = spy.seen[1]["z"] / (1 - 0.2), spy.seen[2]["z"] / (1 - 0.4)
+    assert not torch.allclose(first, second, atol=0.1)
