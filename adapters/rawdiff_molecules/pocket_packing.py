@@ -16,11 +16,11 @@ from rawdiff_molecules.pocket import read_protein
 from rawdiff_molecules.ragged import Entries, Reject, record_of
 
 NUM_AT_ONCE = 4096  # molecules
-NO_FILE = "without a structure file of their id"
+NO_FILE = "without a structure file of their name"
 
 
 class Proteins:
-    """Structure files by the ids of the molecules that they are for. UserError for two of one."""
+    """Structure files by the names of the molecules that they are for. UserError for two of one."""
 
     def __init__(self, files: Sequence[File]) -> None:
         self._files: dict[str, File] = {}
@@ -31,9 +31,20 @@ class Proteins:
                     f"{other.path} and {file.path} are both the pocket of {file.stem}. Keep one."
                 )
 
-    def of(self, name: str) -> File | None:
-        """That of the molecule of this id; poses `X#2`, `X#3` of a molecule X share its protein."""
-        return self._files.get(name) or self._files.get(name.rpartition("#")[0])
+    def of(self, molecule: Molecule) -> File | None:
+        """That of its id, else of the name of its file: `1abc.sdf` and `1abc.pdb`.
+
+        Poses `X#2`, `X#3` of a molecule X share its protein.
+        """
+        file = molecule.source.rpartition("#")[0].removesuffix(".gz")
+        names = (molecule.id, molecule.id.rpartition("#")[0], file.removesuffix(Path(file).suffix))
+        return next((self._files[name] for name in names if name in self._files), None)
+
+    def of_all(self, entries: Entries) -> Iterator[tuple[Molecule, File | None]]:
+        """Each molecule with its own."""
+        for start in range(0, len(entries), NUM_AT_ONCE):
+            rows = range(start, min(start + NUM_AT_ONCE, len(entries)))
+            yield from ((molecule, self.of(molecule)) for molecule in entries.molecules(rows))
 
 
 def pack_pockets(
@@ -50,9 +61,8 @@ def pack_pockets(
     with packing("molecules", path) as target:
         last: File | None = None
         protein: tuple[Array, Array] | str = ""
-        for number, molecule in enumerate(_in_turn(entries)):
+        for number, (molecule, file) in enumerate(proteins.of_all(entries)):
             progress(number, len(entries))
-            file = proteins.of(molecule.id)
             if file is None:
                 target.add(Reject(molecule.id, molecule.source, NO_FILE))
                 continue
@@ -61,11 +71,6 @@ def pack_pockets(
                 last, protein = file, _protein(file)  # poses in one protein follow each other
             target.add(_around(molecule, protein, record_of(file.name, 1), reach))
         progress(len(entries), len(entries))
-
-
-def _in_turn(entries: Entries) -> Iterator[Molecule]:
-    for start in range(0, len(entries), NUM_AT_ONCE):
-        yield from entries.molecules(range(start, min(start + NUM_AT_ONCE, len(entries))))
 
 
 def _around(

@@ -29,10 +29,11 @@ from rawdiff_molecules.structures import TABLES
 class PocketDataset(EntryDataset, ABC):
     """Molecules, with `pockets` in the proteins that they bind to.
 
-    `pockets` is a folder: of the molecule of id X the file X.pdb, X.cif or X.bcif (also .gz) holds
-    the protein in the same coordinates. Each of `pocket_elements` is a channel of context, with
-    atoms as wide as their van der Waals radii or as `pocket_radius`. A molecule without a pocket,
-    or with more than `max_pocket_atoms` around it (default: any number), is left out, and counted.
+    `pockets` is a folder: X.pdb, X.cif or X.bcif (also .gz) is the protein of the molecule of id X,
+    or of those in the file X.sdf, in the same coordinates. Each of `pocket_elements` is a channel
+    of context, with atoms as wide as their van der Waals radii or as `pocket_radius`. A molecule
+    without a pocket, or with more than `max_pocket_atoms` around it (default: any number), is left
+    out, and counted.
     """
 
     pockets: str | None = None
@@ -114,8 +115,7 @@ class PocketDataset(EntryDataset, ABC):
             proteins = self._proteins()
         except UserError:
             return
-        files = (proteins.of(name) for name in self.entries.ids)
-        found = {file.source for file in files if file is not None}
+        found = {file.source for _, file in proteins.of_all(self.entries) if file is not None}
         if changed := found ^ set(self.pocket_entries.sources):
             raise UserError(
                 f"{self._pocket_copy} was packed from other files than those of {self.pockets} "

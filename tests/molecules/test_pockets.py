@@ -159,7 +159,7 @@ def test_molecules_without_a_pocket_are_counted_with_the_reason(ligands, tmp_pat
     assert "5 without a pocket" in findings["samples"]
     assert findings["pockets"].startswith("1 of 15 atoms (median); ")
     for reason in (
-        "1 without a structure file of their id",
+        "1 without a structure file of their name",
         "1 with no atom of the protein within",
         "1 no protein is in its structure file",
         "1 its structure file is damaged",
@@ -221,6 +221,13 @@ def test_poses_of_a_ligand_share_its_protein(tmp_path):
     data = prepared(path, folder, repeated_ids="number")
     assert data.pocket_entries.ids == ["x", "x#2", "y"]
     np.testing.assert_array_equal(data[0].context, data[1].context)
+
+
+def test_molecules_of_a_file_share_the_protein_of_its_name_but_for_their_own(ligands, tmp_path):
+    folder = proteins_of(tmp_path / "p", {"ligands": PROTEIN, "b": PROTEIN[:6]})
+    data = prepared(ligands, folder)
+    context = batch_of(data).context
+    assert (~context[..., 0].isnan()).sum(1).tolist() == [15, 5, 15]
 
 
 @pytest.mark.parametrize("ending", [".pdb.gz", ".cif"])
