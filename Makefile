@@ -37,7 +37,7 @@ demo-weather: .venv data/flow.zarr
 	@echo "forecast:  runs/weather_demo/forecast.zarr"
 
 data/small_molecules.sdf: | .venv
-	$(BIN)/python -m rawdiff_molecules.dictionary $@
+	$(BIN)/python -m rawdiff_molecules.dictionary $@ --heavy-atoms 7
 
 demo-molecules: .venv data/small_molecules.sdf
 	$(BIN)/rawdiff prepare recipes/molecules_demo.yaml

@@ -58,8 +58,9 @@ def find_bonds(elements: Array, positions: Array) -> Bonded:
     """Bonds of atoms with atomic numbers [n] at positions [n, 3] in Angstrom; never raises.
 
     A molecule of charge 0 is looked for, then one of +1 and -1, that RDKit sanitizes, where all
-    atoms have a valence and a charge that they can have, and no hydrogen is bare. Only connect the
-    dots may leave several fragments: a shorter reach would gain its valences by cutting bonds.
+    atoms have a valence and a charge that they can have, all electrons are paired and no hydrogen
+    is bare. Only connect the dots may leave several fragments: a shorter reach would gain its
+    valences by cutting bonds.
     """
     lib = rdkit()
     if reason := _obstacle(elements, positions):
@@ -150,4 +151,6 @@ def _find_orders(molecule: Any, charge: int) -> None:
     if max(charges) > MAX_CHARGE:
         raise ValueError(f"an atom would have the charge {max(charges)}")
     lib.chem.SanitizeMol(molecule)
+    if any(atom.GetNumRadicalElectrons() for atom in molecule.GetAtoms()):
+        raise ValueError("an atom has unpaired electrons")
     lib.chem.AssignStereochemistryFrom3D(molecule)

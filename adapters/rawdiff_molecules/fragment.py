@@ -51,7 +51,9 @@ class FragmentTemplate(Template):
                 "which count from 0."
             )
         points = molecule.positions[chosen]
-        points = points - (points.min(0) + points.max(0)) / 2 + np.float32(self.offset)
+        points = (
+            points - (points.min(0) + points.max(0)) / 2 + np.asarray(self.offset, dtype=np.float32)
+        )
         symbols = [SYMBOLS[number] for number in molecule.elements[chosen]]
         if unknown := sorted(set(symbols) - set(lattice.elements)):
             raise UserError(
@@ -69,7 +71,7 @@ class FragmentTemplate(Template):
 
     def _distance(self, points: Array, lattice: Lattice) -> Array:
         """Of each voxel to the nearest atom, in Angstrom: [X, Y, Z]."""
-        axes = (np.float32(values) for values in lattice.coordinates.values())
+        axes = (np.asarray(values, np.float32) for values in lattice.coordinates.values())
         voxels = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
         nearest = np.full(voxels.shape[:3], np.inf, dtype=np.float32)
         for point in points:

@@ -21,11 +21,12 @@ from rawdiff_molecules.decode import Decoded, decode
 from rawdiff_molecules.depiction import draw_molecules, formula
 from rawdiff_molecules.elements import SYMBOLS
 from rawdiff_molecules.features import smiles
+from rawdiff_molecules.map_writer import MapWriter
 from rawdiff_molecules.rdkit_library import rdkit
 from rawdiff_molecules.stability import stable_atoms
 
 SDF_FILE, REPORT_FILE = "molecules.sdf", "report.json"
-FAILED_FOLDER, TRAJECTORIES = "failed", "trajectory"
+FAILED_FOLDER, MAPS_FOLDER, TRAJECTORIES = "failed", "maps", "trajectory"
 
 
 class Generated(NamedTuple):
@@ -44,9 +45,12 @@ class MoleculeWriter(Writer):
     """`molecules.sdf`, `failed/000042.xyz` for atoms without bond orders, and `report.json`.
 
     The report has one entry for each sample: formula, SMILES, how bonds were found, fragments,
-    and what failed and why. In the SDF each atom has the height of its `peak` in the density. With
-    `sample.num_frames` the way to each is in `trajectory`.
+    and what failed and why. In the SDF each atom has the height of its `peak` in the density.
+    `maps` adds the densities, as `maps/000042.mrc`. With `sample.num_frames` the way to each is in
+    `trajectory`.
     """
+
+    maps: bool = False
 
     def write(
         self,
@@ -68,7 +72,12 @@ class MoleculeWriter(Writer):
         report = folder / REPORT_FILE
         before = json.loads(report.read_text())["samples"] if first_index else []
         write_text(report, _report(before + [_entry(one) for one in found]))
-        return [sdf, *failed, report]
+        paths = [sdf, *failed, report]
+        if self.maps:
+            paths += MapWriter().write(
+                samples, folder / MAPS_FOLDER, info=info, first_index=first_index
+            )
+        return paths
 
     def write_frames(
         self,

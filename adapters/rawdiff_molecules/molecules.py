@@ -140,14 +140,7 @@ class Molecules(PocketDataset):
     def findings(self) -> Iterator[Finding]:
         """With what was left out, and how much room there is in the box."""
         yield from super().findings()
-        reasons = (
-            (self.survey.has_others, f"with elements other than {', '.join(self._symbols)}"),
-            (self._is_large, f"of more than {self._num_rows} atoms"),
-            (self._sticks_out, "that could leave the box"),
-            *self.pocket_reasons(),
-        )
-        listed = "; ".join(f"{int(which.sum()):,} {text}" for which, text in reasons)
-        yield Finding("samples", f"{len(self):,}; left out: {listed}")
+        yield Finding("samples", f"{len(self):,}; left out: {self._left_out()}")
         box = " x ".join(f"{2 * half:g}" for half in self.lattice.half_box)
         yield Finding(
             "box", f"{box} Angstrom, {self._margin():.2f} from the nearest atom to a wall"
@@ -181,6 +174,18 @@ class Molecules(PocketDataset):
         """Which molecules some turn and shift would bring over a wall: [E], bool."""
         return np.any(self._room < 0, axis=-1)
 
+    def _unfit(self) -> list[tuple[Array, str]]:
+        """Entries [E] that are no samples, and why."""
+        return [
+            (self.survey.has_others, f"with elements other than {', '.join(self._symbols)}"),
+            (self._is_large, f"of more than {self._num_rows} atoms"),
+            (self._sticks_out, "that could leave the box"),
+            *self.pocket_unfit(),
+        ]
+
+    def _left_out(self) -> str:
+        return "; ".join(f"{int(which.sum()):,} {text}" for which, text in self._unfit())
+
     @property
     def _room(self) -> Array:
         """Between each molecule's furthest atom and the walls along each axis: [E, 3]."""
@@ -194,21 +199,18 @@ class Molecules(PocketDataset):
 
     @cached_property
     def _entries_chosen(self) -> Array:
-        misfits = [self.survey.has_others, self._is_large, self._sticks_out]
-        misfits += [which for which, _ in self.pocket_reasons()]
-        return np.flatnonzero(~np.any(misfits, axis=0))
+        unfit = [which for which, _ in self._unfit()]
+        return np.flatnonzero(~np.logical_or.reduce(unfit))
 
     @property
     def _chosen(self) -> Array:
         """The entries that are samples. UserError if there is none."""
         if not len(self._entries_chosen):
+            box = " x ".join(f"{2 * half:g}" for half in self.lattice.half_box)
+            cures = "`data.num_voxels`, `max_atoms` or `elements`"
             raise UserError(
-                f"None of the {len(self.entries):,} molecules of {self.path} fits: "
-                f"{int(self._sticks_out.sum()):,} could leave the box of "
-                f"{min(self.lattice.half_box) * 2:g} Angstrom, {int(self._is_large.sum()):,} have "
-                f"more than {self._num_rows} atoms, {int(self.survey.has_others.sum()):,} elements "
-                "that are not asked for. Change `data.num_voxels`, `max_atoms` or `elements`."
-                f"{self.pocket_advice()}"
+                f"None of the {len(self.entries):,} molecules of {self.path} fits the box of {box} "
+                f"Angstrom: {self._left_out()}. Change {cures}{self.pocket_cure()}."
             )
         return self._entries_chosen
 

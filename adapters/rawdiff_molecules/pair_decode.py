@@ -35,22 +35,24 @@ class Decoded:
     failure: str | None = None
 
 
-def decode(maps: Tensor, joined: Tensor) -> list[Decoded]:
+def decode(maps: Tensor, joined: Tensor, *, relative: bool = False) -> list[Decoded]:
     """Of maps [n, 1 or 3, L, L]: distances in Angstrom, and sine and cosine of omega, if there.
 
     NaN where unknown: distances that are missing between residues that have some are first taken
     from the shortest path over others. `joined` [n, L - 1] says which residues follow one another.
+    With `relative` errors of distances d are taken to grow as 1 + d, otherwise to be all alike.
     """
     per_part = max(MAX_PAIRS // maps.shape[-1] ** 2, 1)
-    parts = zip(maps.split(per_part), joined.split(per_part), strict=True)
-    return [found for part in parts for found in _decode(*part)]
+    parts = zip(torch.split(maps, per_part), torch.split(joined, per_part), strict=True)
+    return [found for part in parts for found in _decode(*part, relative)]
 
 
-def _decode(maps: Tensor, joined: Tensor) -> list[Decoded]:
+def _decode(maps: Tensor, joined: Tensor, relative: bool) -> list[Decoded]:
     maps = maps.detach().cpu().double()
     distances = symmetric(maps[:, 0])
     complete, failures = _usable(shortest_paths(distances))
-    ca = refine(embed(complete), torch.where(complete.isnan(), torch.nan, distances))
+    known = torch.where(complete.isnan(), torch.nan, distances)
+    ca = refine(embed(complete), known, (1 + known).pow(-2) if relative else None)
     by_shape = hands(ca, joined.cpu()).vote.double()
     by_omega = _omega_vote(ca, maps[:, 1]) if maps.shape[1] > 1 else torch.zeros_like(by_shape)
     sign = torch.where(by_shape + by_omega < 0, -1.0, 1.0).double()
@@ -120,13 +122,15 @@ def embed(distances: Tensor) -> Tensor:
     return torch.where(there[..., None], points, torch.nan)
 
 
-def refine(points: Tensor, distances: Tensor) -> Tensor:
+def refine(points: Tensor, distances: Tensor, weight: Tensor | None = None) -> Tensor:
     """Points [n, L, 3] moved until their distances differ least from those known [n, L, L].
 
-    The sum of squared differences is minimized by L-BFGS, for all maps together.
+    The mean of squared differences, weighted by `weight` [n, L, L], is minimized by L-BFGS, for
+    all maps together.
     """
     known, there = distances.isfinite(), present(points)
-    weight = known / known.sum(dim=(-1, -2), keepdim=True).clamp(min=1)
+    weight = torch.where(known, 1 if weight is None else weight, 0)
+    weight = weight / weight.sum(dim=(-1, -2), keepdim=True).clamp(min=1e-12)
     wanted = torch.where(known, distances, 0)
     x = torch.where(there[..., None], points, 0).contiguous().requires_grad_()
     optimizer = torch.optim.LBFGS(
@@ -147,7 +151,7 @@ def refine(points: Tensor, distances: Tensor) -> Tensor:
         x.grad = pull.sum(dim=-1, keepdim=True) * x - pull @ x
         return (weight * errors.square()).sum()
 
-    optimizer.step(mean_square)
+    optimizer.step(mean_square)  # type: ignore[no-untyped-call]
     return torch.where(there[..., None], x.detach(), torch.nan)
 
 

@@ -6,17 +6,27 @@ mirror image; the angle omega tells it apart, as it has the opposite sign there.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from rawdiff_molecules.geometry import CA, dihedral, distance_map, virtual_cb
 
-CHANNELS = ("distance", "sin_omega", "cos_omega")
-UNITS = ("angstrom", "", "")
+DISTANCE, LOG_DISTANCE = "distance", "log_distance"
+OMEGA = ("sin_omega", "cos_omega")
+
+
+def is_pair_map(channels: Sequence[str]) -> bool:
+    """Whether samples with these channels are maps: a distance, and omega or not."""
+    return tuple(channels[:1]) in ((DISTANCE,), (LOG_DISTANCE,)) and tuple(channels[1:]) in (
+        OMEGA,
+        (),
+    )
 
 
 def pair_maps(backbone: Tensor) -> Tensor:
-    """Maps [..., 3, L, L] of CHANNELS, each symmetric, of backbones [..., L, 4, 3].
+    """Maps [..., 3, L, L] of distance and OMEGA, each symmetric, of backbones [..., L, 4, 3].
 
     NaN where an atom is missing, and on the diagonal of omega.
     """

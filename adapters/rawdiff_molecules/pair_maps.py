@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -14,21 +14,23 @@ from rawdiff.data.dataset import Array, Batch, DataInfo, Finding, Sample
 from rawdiff.errors import UserError
 from rawdiff_molecules.entry import BACKBONE, Chain
 from rawdiff_molecules.geometry import as_backbone
-from rawdiff_molecules.pair_geometry import CHANNELS, UNITS, pair_maps
+from rawdiff_molecules.pair_geometry import DISTANCE, LOG_DISTANCE, OMEGA, pair_maps
 from rawdiff_molecules.source import ChainDataset
 
 
 class PairMaps(ChainDataset):
     """Chains of `min_length` to `max_length` residues L as maps [3, max_length, max_length].
 
-    Channels are the distance of two CA in Angstrom, and sine and cosine of omega, the angle
-    between their side chains, which tells a chain from its mirror image; with `omega: false`
-    distances alone. NaN beyond the chain's end and where an atom is missing. Maps are made on the
-    device, of backbones. The length is told as a scalar; longer chains are left out.
+    Channels are the distance d of two CA, and sine and cosine of omega, the angle between their
+    side chains, which tells a chain from its mirror image; with `omega: false` distances alone.
+    `distance: log` is log(1 + d), which tells near ones more exactly; `linear` is d in Angstrom.
+    NaN beyond the chain's end and where an atom is missing. Maps are made on the device, of
+    backbones. The length is told as a scalar; longer chains are left out.
     """
 
     min_length: int = Field(default=4, ge=4)
     max_length: int = Field(ge=4)
+    distance: Literal["log", "linear"] = "log"
     omega: bool = True
 
     @model_validator(mode="after")
@@ -41,12 +43,13 @@ class PairMaps(ChainDataset):
 
     @property
     def info(self) -> DataInfo:
-        num_channels = len(CHANNELS) if self.omega else 1
+        is_log = self.distance == "log"
+        channels = (LOG_DISTANCE if is_log else DISTANCE, *(OMEGA if self.omega else ()))
         return DataInfo(
-            shape=(num_channels, self.max_length, self.max_length),
+            shape=(len(channels), self.max_length, self.max_length),
             stored_shape=(3 * len(BACKBONE), self.max_length),
-            channels=CHANNELS[:num_channels],
-            units=UNITS[:num_channels],
+            channels=channels,
+            units=("" if is_log else "angstrom", *("" for _ in channels[1:])),
             scalar_names=("length",),
             writer="pair_maps",
             evaluators=("pair_maps",),
@@ -78,6 +81,8 @@ class PairMaps(ChainDataset):
         """Maps of the backbones; the place of the first residue of each pair."""
         assert batch.place is not None
         maps = pair_maps(as_backbone(batch.x))[:, : self.info.shape[0]]
+        if self.distance == "log":
+            maps[:, 0].log1p_()
         first = batch.place.unsqueeze(-1)
         there = batch.place.unsqueeze(-2).isfinite()
         return replace(batch, x=maps, place=first.where(there, float("nan")))

@@ -14,8 +14,8 @@ from rawdiff.evaluate.evaluator import Basis, FeatureEvaluator, Features, Goal
 from rawdiff_molecules.backbone_scores import Backbones, backbone_features
 from rawdiff_molecules.geometry import as_sample
 from rawdiff_molecules.pair_decode import Decoded
-from rawdiff_molecules.pair_geometry import CHANNELS
-from rawdiff_molecules.pair_writer import ca_alone, decode_samples, residue_index
+from rawdiff_molecules.pair_geometry import is_pair_map
+from rawdiff_molecules.pair_writer import ca_alone, decode_samples, distances, residue_index
 
 OF_MAPS = ("decoded", "stress", "asymmetry", "triangles", "hand")
 OF_CHAINS = (
@@ -55,23 +55,24 @@ class PairMapScores(FeatureEvaluator):
         return (*OF_MAPS, *OF_CHAINS)
 
     def obstacle(self, basis: Basis) -> str | None:
-        if basis.info.channels in (CHANNELS, CHANNELS[:1]):
+        if is_pair_map(basis.info.channels):
             return None
-        return f"it scores maps of {', '.join(CHANNELS)}, but samples have other channels"
+        return "it scores maps of the dataset `pair_maps`, but samples have other channels"
 
     def features(
         self, batch: Tensor, basis: Basis, place: Tensor | None = None
     ) -> dict[str, Tensor]:
         samples = batch.detach().cpu().numpy()
         index = residue_index(samples, basis.info, None if place is None else place.cpu().numpy())
-        found = decode_samples(samples, index)
+        found = decode_samples(samples, basis.info, index)
+        seen = distances(samples, basis.info)
         ca = torch.stack([own.ca for own in found]).float()
         of_maps = [[own.failure is None, own.stress, _hand(own)] for own in found]
         return {
             **backbone_features(as_sample(ca_alone(ca)), index),
             "decoding": torch.tensor(of_maps, dtype=torch.float64),
-            "asymmetry": _asymmetry(batch[:, 0])[:, None],
-            "triangles": _broken_triangles(batch[:, 0])[:, None],
+            "asymmetry": _asymmetry(seen)[:, None],
+            "triangles": _broken_triangles(seen)[:, None],
         }
 
     def score(self, features: Features, reference: Features, basis: Basis) -> dict[str, float]:
@@ -97,7 +98,7 @@ def _hand(decoded: Decoded) -> float:
 
 def _asymmetry(distances: Tensor) -> Tensor:
     """Of [n, L, L]: mean absolute difference [n] of both triangles."""
-    return (distances - distances.mT).abs().flatten(1).nanmean(dim=1).cpu()
+    return (distances - distances.mT).abs().flatten(1).nanmean(dim=1)
 
 
 def _broken_triangles(distances: Tensor) -> Tensor:
@@ -107,6 +108,4 @@ def _broken_triangles(distances: Tensor) -> Tensor:
     side = both.diagonal(offset=1, dim1=-2, dim2=-1).unsqueeze(-1)
     longest = torch.maximum(torch.maximum(one, other), side)
     excess = 2 * longest - (one + other + side)
-    return (
-        torch.where(excess.isnan(), torch.nan, (excess > 1e-3).float()).flatten(1).nanmean(1).cpu()
-    )
+    return torch.where(excess.isnan(), torch.nan, (excess > 1e-3).float()).flatten(1).nanmean(1)

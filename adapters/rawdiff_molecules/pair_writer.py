@@ -19,7 +19,7 @@ from rawdiff_molecules.backbone_writer import write_backbones
 from rawdiff_molecules.entry import BACKBONE
 from rawdiff_molecules.geometry import CA
 from rawdiff_molecules.pair_decode import Decoded, decode
-from rawdiff_molecules.pair_geometry import CHANNELS
+from rawdiff_molecules.pair_geometry import LOG_DISTANCE, is_pair_map
 from rawdiff_molecules.peptide import neighbours
 from rawdiff_molecules.residues import Residues
 from rawdiff_molecules.structure_pictures import draw_distances, draw_map, draw_tiles, draw_trace
@@ -46,12 +46,12 @@ class PairMapWriter(Writer):
         labels: Sequence[int] | None = None,
         place: Array | None = None,
     ) -> list[Path]:
-        """Samples [n, 1 or 3, L, L], distances in Angstrom; UserError if they are no such maps."""
+        """Samples [n, 1 or 3, L, L]; UserError if they are no maps of pairs."""
         files = ArrayWriter().write(
             samples, folder, info=info, first_index=first_index, labels=labels
         )
         index = residue_index(samples, info, place)
-        found = decode_samples(samples, index)
+        found = decode_samples(samples, info, index)
         backbones, residues = [], []
         for own, at in zip(found, index, strict=True):
             there = at.isfinite()
@@ -77,10 +77,11 @@ class PairMapWriter(Writer):
         """Of each map its distances and those of the chain found, and this chain from two sides."""
         index = residue_index(samples, info, None)
         tiles, titles = [], []
-        pairs = zip(samples, decode_samples(samples, index), index, strict=True)
-        for i, (x, own, at) in enumerate(pairs):
+        maps = distances(samples, info).numpy()
+        pairs = zip(maps, decode_samples(samples, info, index), index, strict=True)
+        for i, (seen, own, at) in enumerate(pairs):
             there = at.isfinite().numpy()
-            tiles.append(_Tile(x[0][there][:, there], own.ca.numpy()[there]))
+            tiles.append(_Tile(seen[there][:, there], own.ca.numpy()[there]))
             titles.append(
                 f"{i}: {there.sum()} residues, {own.failure or f'stress {own.stress:.2g}'}"
             )
@@ -105,9 +106,9 @@ def residue_index(samples: Array, info: DataInfo, place: Array | None) -> Tensor
 
     Without a place each follows the one before. UserError if samples are no maps.
     """
-    if samples.ndim != 4 or info.channels not in (CHANNELS, CHANNELS[:1]):
+    if samples.ndim != 4 or not is_pair_map(info.channels):
         raise UserError(
-            f"Maps of pairs are samples [C, L, L] of {', '.join(CHANNELS)}, but these have the "
+            "Maps of pairs are samples [C, L, L] of the dataset `pair_maps`, but these have the "
             f"shape {list(samples.shape[1:])}. Write `writer: {{name: arrays}}` under `sample:`."
         )
     there = torch.from_numpy(np.isfinite(samples[:, 0]).any(axis=-1))
@@ -117,9 +118,17 @@ def residue_index(samples: Array, info: DataInfo, place: Array | None) -> Tensor
     return torch.where(there, index, torch.nan)
 
 
-def decode_samples(samples: Array, index: Tensor) -> list[Decoded]:
+def distances(samples: Array, info: DataInfo) -> Tensor:
+    """Distances [n, L, L] of maps, in Angstrom, float64."""
+    found = torch.from_numpy(np.asarray(samples[:, 0], dtype=np.float64))
+    return found.expm1() if info.channels[0] == LOG_DISTANCE else found
+
+
+def decode_samples(samples: Array, info: DataInfo, index: Tensor) -> list[Decoded]:
     """The chain of each map [n, C, L, L]; `index` [n, L] has gaps where residues are missing."""
-    return decode(torch.from_numpy(np.asarray(samples, dtype=np.float32)), neighbours(index))
+    angles = torch.from_numpy(np.asarray(samples[:, 1:], dtype=np.float64))
+    maps = torch.cat([distances(samples, info)[:, None], angles], dim=1)
+    return decode(maps, neighbours(index), relative=info.channels[0] == LOG_DISTANCE)
 
 
 def ca_alone(ca: Tensor) -> Tensor:

@@ -134,22 +134,22 @@ class PocketDataset(EntryDataset, ABC):
         """Of each entry, int64 [E]; 0 without a pocket."""
         return np.append(self.pocket_entries.num_atoms, 0)[self.pocket_rows]
 
-    def pocket_reasons(self) -> list[tuple[Array, str]]:
-        """Which entries [E] (bool) are left out for the sake of their pockets, and why."""
+    def pocket_unfit(self) -> list[tuple[Array, str]]:
+        """Which entries [E] (bool) are no samples for the sake of their pockets, and why."""
         if self.pockets is None:
             return []
-        reasons = [(self.pocket_rows < 0, "without a pocket")]
+        unfit = [(self.pocket_rows < 0, "without a pocket")]
         if self.max_pocket_atoms is not None:
             is_large = self.num_pocket_atoms > self.max_pocket_atoms
-            reasons.append((is_large, f"in pockets of more than {self.max_pocket_atoms} atoms"))
-        return reasons
+            unfit.append((is_large, f"in pockets of more than {self.max_pocket_atoms} atoms"))
+        return unfit
 
-    def pocket_advice(self) -> str:
-        """For an error that no molecule fits."""
-        parts = [f"{int(which.sum()):,} are {reason}" for which, reason in self.pocket_reasons()]
+    def pocket_cure(self) -> str:
+        """For the error that no molecule fits."""
+        if self.pockets is None:
+            return ""
         name = self.entries.ids[0]
-        hint = f" (a file {name}.pdb in {self.pockets} is that of the first)"
-        return f" {', '.join(parts)}{hint}." if parts else ""
+        return f", `max_pocket_atoms`, or name the files in {self.pockets} by ids: {name}.pdb"
 
     @property
     def pocket_meaning(self) -> Mapping[str, str]:

@@ -76,8 +76,8 @@ class EntryDataset(Dataset, ABC):
         path = self._packed_path(root)
         if self.packed(root) is None:
             files = self._files()
-            number = self.repeated_ids == "number"
-            with packing(self.kind, path, number_repeated=number) as target:
+            numbered = self.repeated_ids == "number"
+            with packing(self.kind, path, number_repeated=numbered) as target:
                 for number, file in enumerate(files):
                     progress(number, len(files))
                     target.begin(file.source)

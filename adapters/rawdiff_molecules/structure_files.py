@@ -43,7 +43,7 @@ def _model(backbone: Array, residues: Residues, number: int) -> Any:
     gemmi = require_gemmi()
     model = gemmi.Model(number)
     chains: dict[str, Any] = {}
-    there: Array = np.isfinite(backbone).all(axis=-1)
+    there = np.asarray(np.isfinite(backbone).all(axis=-1))
     for r in np.flatnonzero(there.any(axis=-1)).tolist():
         chain_id = str(residues.chain_ids[r])
         chain = chains.setdefault(chain_id, gemmi.Chain(chain_id))

@@ -125,6 +125,27 @@ def test_longer_chains_are_left_out_or_cut_into_windows(packed) -> None:
     assert numbers.tolist() == whole.numbers[start : start + 10].tolist()
 
 
+def test_the_chains_of_a_complex_are_an_axis_of_their_own(tmp_path) -> None:
+    one, other = tmp_path / "one.pdb", tmp_path / "other.pdb"
+    write_chain(one, 4, first=11)
+    write_chain(other, 5, first=3)
+    second = other.read_text().replace("ALA A", "ALA B")
+    (tmp_path / "both").mkdir()
+    (tmp_path / "both" / "complex.pdb").write_text(one.read_text()[:-4] + second)
+    source = Backbones(path=str(tmp_path / "both"), max_length=10, chains="together")
+    path = source.pack(tmp_path / "packed", lambda done, total: None)
+    data = Backbones(path=str(path), max_length=10, chains="together")
+    adapter, place = Residue1dAdapter(), torch.from_numpy(data[0].place)[None]
+    axes = adapter.axes(data.info.shape, data.info.coordinates)
+    assert [axis.name for axis in axes] == ["residue", "chain"]
+    positions = adapter.sample_positions(place, data.info.place_names)[0, :9]
+    assert positions[:, 1].tolist() == [0] * 4 + [1] * 5
+    assert positions[:, 0].diff()[[0, 1, 2, 4, 5, 6, 7]].tolist() == [1] * 7
+    chains = Residues.read(data[0].place, data.info.place_names)
+    assert chains.chain_ids.tolist() == ["A"] * 4 + ["B"] * 5
+    assert chains.numbers.tolist() == [11, 12, 13, 14, 3, 4, 5, 6, 7]
+
+
 def test_augmentation_turns_a_copy_and_never_mirrors(packed) -> None:
     data = Backbones(path=str(packed), max_length=16)
     samples = data.get_batch([0, 1])

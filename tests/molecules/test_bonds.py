@@ -109,6 +109,14 @@ def test_a_bare_proton_makes_no_molecule_whole() -> None:
     assert "bound to nothing" in bonded.reason
 
 
+def test_a_carbene_is_no_molecule() -> None:
+    """RDKit alone calls CH2 neutral, with two electrons of its own."""
+    water = known("O")
+    bonded = bonds_of(Positioned(np.array([6, 1, 1], np.uint8), 1.13 * water.positions))
+    assert bonded.how == "distances"
+    assert "unpaired" in bonded.reason
+
+
 def test_charges_beyond_the_limit_make_no_molecule_whole(monkeypatch) -> None:
     monkeypatch.setattr("rawdiff_molecules.bonds.MAX_CHARGE", 0)
     assert bonds_of(known("CN")).how == "neutral"

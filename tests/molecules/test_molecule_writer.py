@@ -11,6 +11,7 @@ from rawdiff_molecules.bonds import find_bonds
 from rawdiff_molecules.decode import Decoded
 from rawdiff_molecules.depiction import draw_molecules
 from rawdiff_molecules.features import Positioned
+from rawdiff_molecules.maps import read_map
 from rawdiff_molecules.molecule_writer import MoleculeWriter, in_order
 from rawdiff_molecules.xyz import read_xyz
 from rdkit import Chem
@@ -139,6 +140,12 @@ def test_a_molecule_is_drawn_and_a_failure_is_a_grey_tile() -> None:
 
 def grey(image: Image.Image) -> float:
     return float((np.asarray(image) == (211, 211, 211)).all(-1).mean())
+
+
+def test_densities_are_written_where_they_are_wanted(samples, tmp_path) -> None:
+    paths = MoleculeWriter(maps=True).write(samples[1:3], tmp_path, info=INFO, first_index=0)
+    assert paths[-2:] == [tmp_path / "maps" / f"{i:06d}.mrc" for i in range(2)]
+    np.testing.assert_allclose(read_map(paths[-1]).values, samples[2].sum(0), atol=1e-6)
 
 
 def test_other_samples_are_refused(tmp_path) -> None:

@@ -12,10 +12,11 @@ from chain_files import write_chains
 from rawdiff_molecules.pair_geometry import pair_maps
 from rawdiff_molecules.pair_maps import PairMaps
 from rawdiff_molecules.pair_scores import PairMapScores
+from rawdiff_molecules.pair_template import PairTemplate
 from rawdiff_molecules.pair_writer import PairMapWriter
 from rawdiff_molecules.pairmap2d import PairMap2dAdapter
 
-from rawdiff.conditions import real_batch
+from rawdiff.conditions import draw_conditions, real_batch
 from rawdiff.data.dataset import Batch, collate
 from rawdiff.data.loading import Subset
 from rawdiff.errors import UserError
@@ -53,6 +54,7 @@ def test_maps_are_those_of_the_stored_backbones(data) -> None:
     for maps, chain in zip(found.x, data.entries.chains([1, 2, 3]), strict=True):
         num = len(chain.index)
         wanted = pair_maps(torch.from_numpy(chain.backbone).double())
+        wanted[0] = torch.log(1 + wanted[0])
         assert torch.allclose(maps[:, :num, :num].double(), wanted, atol=2e-3, equal_nan=True)
         assert maps[:, num:].isnan().all()
         assert maps[:, :, num:].isnan().all()
@@ -60,9 +62,22 @@ def test_maps_are_those_of_the_stored_backbones(data) -> None:
     assert found.scalars.flatten().tolist() == [11, 13, 15]
 
 
+def test_linear_and_logarithmic_maps_are_of_the_same_distances(packed, data, tmp_path) -> None:
+    linear = PairMaps(path=str(packed), min_length=10, max_length=16, distance="linear")
+    assert linear.info.units[0] == "angstrom"
+    for name, own in (("linear", linear), ("log", data)):
+        PairMapWriter().write(batch(own).x.numpy(), tmp_path / name, info=own.info)
+    one, other = (
+        gemmi.read_structure(str(tmp_path / name / "000001.cif"))[0][0]
+        for name in ("linear", "log")
+    )
+    for a, b in zip(one, other, strict=True):
+        assert a["CA"][0].pos.dist(b["CA"][0].pos) < 1e-2
+
+
 def test_distances_alone_are_the_first_channel(packed, data) -> None:
     alone = PairMaps(path=str(packed), min_length=10, max_length=16, omega=False)
-    assert alone.info.channels == ("distance",)
+    assert alone.info.channels == ("log_distance",)
     assert torch.equal(batch(alone).x.nan_to_num(9), batch(data).x[:, :1].nan_to_num(9))
 
 
@@ -108,8 +123,8 @@ def test_maps_are_written_as_arrays_and_as_chains_with_their_gaps(data, tmp_path
     numbers = [residue.seqid.num for residue in chain]
     assert numbers == [n + 1 for n in range(12) if n != MISSING]
     places = torch.tensor([residue["CA"][0].pos.tolist() for residue in chain])
-    distances = torch.from_numpy(x[0, 0, :11, :11])
-    assert torch.allclose(torch.cdist(places, places), distances, atol=0.01)
+    distances = np.exp(x[0, 0, :11, :11]) - 1
+    assert np.allclose(torch.cdist(places, places), distances, atol=0.01)
     report = json.loads((tmp_path / "report.json").read_text())
     assert report[0]["stress"] < 1e-3
     assert report[2]["failure"] == "3 residues have distances; 4 are needed"
@@ -130,7 +145,7 @@ def test_scores_of_real_maps_are_perfect_and_those_of_noisy_ones_are_not(data) -
     for none in ("asymmetry", "triangles", "sse"):
         assert scores[none] == 0, none
     assert scores["stress"] < 1e-4
-    noise = torch.randn(found.x.shape, generator=torch.Generator().manual_seed(0))
+    noise = 0.2 * torch.randn(found.x.shape, generator=torch.Generator().manual_seed(0))
     worse = evaluator.score(evaluator.features(found.x + noise, basis, found.place), real, basis)
     assert worse["ca_ca"] < 0.5
     for key in ("stress", "asymmetry", "triangles"):
@@ -140,7 +155,7 @@ def test_scores_of_real_maps_are_perfect_and_those_of_noisy_ones_are_not(data) -
 def test_a_map_of_a_triangle_that_cannot_be_drawn_is_noticed(data) -> None:
     basis = Basis(data.info, None, torch.zeros(3), torch.ones(3))
     x = batch(data).x[:1].clone()
-    x[0, 0, 0, 10] = x[0, 0, 10, 0] = 90.0
+    x[0, 0, 0, 10] = x[0, 0, 10, 0] = np.log(91)
     found = PairMapScores().features(x, basis)
     assert found["triangles"][0, 0] > 0
 
@@ -151,3 +166,20 @@ def test_rendering_leaves_what_is_stored_untouched(data) -> None:
     before = stored.x.clone()
     data.render(stored)
     assert torch.equal(stored.x.nan_to_num(9), before.nan_to_num(9))
+
+
+def test_new_maps_have_the_wanted_lengths_or_those_of_real_ones(data) -> None:
+    real = Subset(data, range(len(data)))
+    wanted = draw_conditions(
+        data.info, 3, None, lambda: real, template=PairTemplate(lengths=(5, 9))
+    )
+    assert wanted.there is not None
+    assert wanted.place is not None
+    assert wanted.there[:, 0].sum((1, 2)).tolist() == [25, 81, 25]
+    positions = PairMap2dAdapter(patch_size=2).sample_positions(wanted.place, ["residue"])
+    assert positions[1, :, 1][:4].tolist() == [0.25, 1.25, 2.25, 3.25]
+    alike = draw_conditions(data.info, 4, None, lambda: real, template=PairTemplate())
+    assert alike.scalars is not None
+    assert set(alike.scalars.flatten().tolist()) == {11, 13, 15}
+    with pytest.raises(UserError, match="20 residues are wanted"):
+        draw_conditions(data.info, 1, None, lambda: real, template=PairTemplate(lengths=(20,)))
