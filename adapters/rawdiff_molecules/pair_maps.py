@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from pydantic import Field, model_validator
 
-from rawdiff.data.dataset import Array, Batch, DataInfo, Finding, Sample
-from rawdiff.errors import UserError
+from rawdiff.data.dataset import Batch, DataInfo, Sample
 from rawdiff_molecules.entry import BACKBONE, Chain
 from rawdiff_molecules.geometry import as_backbone
 from rawdiff_molecules.pair_geometry import DISTANCE, LOG_DISTANCE, OMEGA, pair_maps
-from rawdiff_molecules.source import ChainDataset
+from rawdiff_molecules.stretches import Stretches
 
 
-class PairMaps(ChainDataset):
+class PairMaps(Stretches):
     """Chains of `min_length` to `max_length` residues L as maps [3, max_length, max_length].
 
     Channels are the distance d of two CA, and sine and cosine of omega, the angle between their
@@ -29,14 +26,11 @@ class PairMaps(ChainDataset):
     """
 
     min_length: int = Field(default=4, ge=4)
-    max_length: int = Field(ge=4)
     distance: Literal["log", "linear"] = "log"
     omega: bool = True
 
     @model_validator(mode="after")
     def _agree(self) -> PairMaps:
-        if self.min_length > self.max_length:
-            raise ValueError(f"min_length {self.min_length} is above max_length {self.max_length}")
         if self.chains == "together":
             raise ValueError("a map is of one chain: leave `chains: together` out")
         return self
@@ -57,24 +51,15 @@ class PairMaps(ChainDataset):
             sizes_vary=True,
         )
 
-    def __len__(self) -> int:
-        return len(self._chosen)
-
-    def __getitem__(self, index: int) -> Sample:
-        return self.get_batch([index])[0]
-
-    def get_batch(self, indices: Sequence[int]) -> list[Sample]:
-        """Backbones [12, L] around their centre, and the place of each residue along its chain."""
-        chosen = self._chosen[np.asarray(indices, dtype=np.int64)]
-        return [self._sample(chain) for chain in self.entries.chains(chosen)]
-
-    def _sample(self, chain: Chain) -> Sample:
-        length = len(chain.index)
+    def sample(self, chain: Chain, part: slice) -> Sample:
+        """The backbone [12, L] around its centre, and the place of each residue along its chain."""
+        backbone, index = chain.backbone[part], chain.index[part]
+        length = len(index)
         x = np.full((3 * len(BACKBONE), self.max_length), np.nan, dtype=np.float32)
-        centred = chain.backbone - np.nanmean(chain.backbone, axis=(0, 1))  # float32 is fine there
+        centred = backbone - np.nanmean(backbone, axis=(0, 1))  # float32 is fine there
         x[:, :length] = centred.reshape(length, -1).T
         place = np.full((1, self.max_length), np.nan, dtype=np.float32)
-        place[0, :length] = chain.index - chain.index[0]
+        place[0, :length] = index - index[0]
         return Sample(x=x, scalars=np.array([length], dtype=np.float32), place=place)
 
     def render(self, batch: Batch) -> Batch:
@@ -86,31 +71,3 @@ class PairMaps(ChainDataset):
         first = batch.place.unsqueeze(-1)
         there = batch.place.unsqueeze(-2).isfinite()
         return replace(batch, x=maps, place=first.where(there, float("nan")))
-
-    def findings(self) -> Iterator[Finding]:
-        yield from super().findings()
-        lengths = self.entries.num_residues
-        short, long = int((lengths < self.min_length).sum()), int((lengths > self.max_length).sum())
-        yield Finding(
-            "samples",
-            f"{len(self):,}; {short:,} chains of less than {self.min_length} residues and {long:,} "
-            f"of more than {self.max_length} left out",
-        )
-
-    @cached_property
-    def _chosen(self) -> Array:
-        """Entries [n] of the right length. UserError if there is none."""
-        lengths = self.entries.num_residues
-        chosen = np.flatnonzero((lengths >= self.min_length) & (lengths <= self.max_length))
-        if not len(chosen):
-            raise UserError(
-                f"None of the {len(lengths):,} chains of {self.path} has {self.min_length} to "
-                f"{self.max_length} residues (they have {lengths.min(initial=0):,} to "
-                f"{lengths.max(initial=0):,}). Change `data.min_length` and `data.max_length`."
-            )
-        return chosen
-
-    def __getstate__(self) -> dict[Any, Any]:
-        state = super().__getstate__()
-        kept = {name: value for name, value in state["__dict__"].items() if name != "_chosen"}
-        return state | {"__dict__": kept}

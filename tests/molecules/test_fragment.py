@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from rawdiff_molecules.decode import decode
-from rawdiff_molecules.fragment import FragmentTemplate
+from rawdiff_molecules.fragment_template import FragmentTemplate
 from rawdiff_molecules.lattice import Lattice
 
 from rawdiff.conditions import draw_conditions

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 from chain_files import write_chains
+from rawdiff_molecules.chain_template import ChainTemplate
 from rawdiff_molecules.pair_geometry import pair_maps
 from rawdiff_molecules.pair_maps import PairMaps
 from rawdiff_molecules.pair_scores import PairMapScores
-from rawdiff_molecules.pair_template import PairTemplate
 from rawdiff_molecules.pair_writer import PairMapWriter
 from rawdiff_molecules.pairmap2d import PairMap2dAdapter
 
@@ -171,15 +171,15 @@ def test_rendering_leaves_what_is_stored_untouched(data) -> None:
 def test_new_maps_have_the_wanted_lengths_or_those_of_real_ones(data) -> None:
     real = Subset(data, range(len(data)))
     wanted = draw_conditions(
-        data.info, 3, None, lambda: real, template=PairTemplate(lengths=(5, 9))
+        data.info, 3, None, lambda: real, template=ChainTemplate(lengths=(5, 9))
     )
     assert wanted.there is not None
     assert wanted.place is not None
     assert wanted.there[:, 0].sum((1, 2)).tolist() == [25, 81, 25]
     positions = PairMap2dAdapter(patch_size=2).sample_positions(wanted.place, ["residue"])
     assert positions[1, :, 1][:4].tolist() == [0.25, 1.25, 2.25, 3.25]
-    alike = draw_conditions(data.info, 4, None, lambda: real, template=PairTemplate())
+    alike = draw_conditions(data.info, 4, None, lambda: real, template=ChainTemplate())
     assert alike.scalars is not None
     assert set(alike.scalars.flatten().tolist()) == {11, 13, 15}
     with pytest.raises(UserError, match="20 residues are wanted"):
-        draw_conditions(data.info, 1, None, lambda: real, template=PairTemplate(lengths=(20,)))
+        draw_conditions(data.info, 1, None, lambda: real, template=ChainTemplate(lengths=(20,)))

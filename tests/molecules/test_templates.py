@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 from rawdiff_molecules.backbones import Backbones
+from rawdiff_molecules.chain_template import ChainTemplate
 from rawdiff_molecules.contig import Kept, New, parse_contig
+from rawdiff_molecules.motif_template import MotifTemplate
 from rawdiff_molecules.residues import Residues
-from rawdiff_molecules.templates import ChainTemplate, MotifTemplate
 
 from rawdiff.conditions import draw_conditions
 from rawdiff.errors import UserError

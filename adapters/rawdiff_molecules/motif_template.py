@@ -1,12 +1,11 @@
-"""What new backbones are to be like: chains of a length, or a scaffold around a motif."""
+"""A scaffold around parts of a protein that stay where they are."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from rawdiff import philox
 from rawdiff.data.dataset import Array, DataInfo
 from rawdiff.data.template import RealSamples, Template, Wanted
 from rawdiff.errors import UserError
+from rawdiff_molecules.chain_template import atoms_of, whole_chain
 from rawdiff_molecules.contig import Kept, New, Part, parse_contig
 from rawdiff_molecules.entry import BACKBONE, Chain
 from rawdiff_molecules.files import find_files, read_file, suffixes
@@ -23,21 +23,6 @@ from rawdiff_molecules.reading import Reading
 from rawdiff_molecules.residues import Residues
 
 NEW = -1  # instead of the row of a residue that is known
-
-
-class ChainTemplate(Template):
-    """Chains without gaps, numbered from 1; `lengths` in turn, by default those of real ones."""
-
-    lengths: tuple[Annotated[int, Field(ge=1)], ...] | None = None
-
-    def wanted(self, index: int, info: DataInfo, real: Callable[[], RealSamples]) -> Wanted:
-        if self.lengths is not None:
-            length = self.lengths[index % len(self.lengths)]
-        else:
-            samples = real()
-            x = samples.get_batch([index * 7919 % len(samples)])[0].x  # not all short ones first
-            length = int((~np.isnan(x)).any(0).sum())
-        return _wanted(Residues.plain(length), info)
 
 
 class MotifTemplate(Template):
@@ -63,8 +48,8 @@ class MotifTemplate(Template):
     def wanted(self, index: int, info: DataInfo, real: Callable[[], RealSamples]) -> Wanted:
         chain = self._chain
         rows, kept = self._laid_out(index)
-        wanted = _wanted(_numbered(chain, rows), info)
-        atoms = [BACKBONE.index(atom) for atom in _atoms(info)]
+        wanted = whole_chain(_numbered(chain, rows), info)
+        atoms = [BACKBONE.index(atom) for atom in atoms_of(info)]
         x = np.full(info.shape, np.nan, dtype=np.float32)
         known = chain.backbone[rows][:, atoms]
         known[rows == NEW] = np.nan
@@ -137,29 +122,6 @@ class MotifTemplate(Template):
 def _gaps(chain: Chain) -> str:
     missing = int((np.diff(chain.index) - 1).sum())
     return f"{missing} missing between" if missing else "none missing between"
-
-
-def _atoms(info: DataInfo) -> Sequence[str]:
-    """Of each residue, in the order of the channels. UserError unless samples are backbones."""
-    names = [name.partition(".")[0] for name in info.channels[::3]]
-    if len(info.shape) != 2 or not set(names) <= set(BACKBONE):
-        raise UserError("This template is one of backbones; the model was trained on other data.")
-    return names
-
-
-def _wanted(residues: Residues, info: DataInfo) -> Wanted:
-    """All atoms of so many residues. UserError where there are more than a sample holds."""
-    _atoms(info)
-    length, longest = len(residues), info.shape[1]
-    if length > longest:
-        raise UserError(
-            f"{length} residues are wanted, but this model was trained on at most {longest}."
-        )
-    there = np.zeros(info.shape, dtype=bool)
-    there[:, :length] = True
-    place = residues.place(longest, chains="chain" in info.place_names)
-    scalars = np.array([length], dtype=np.float32)
-    return Wanted(there=there, place=place, scalars=scalars)
 
 
 def _numbered(chain: Chain, rows: Array) -> Residues:
