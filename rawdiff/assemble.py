@@ -133,7 +133,8 @@ def take_statistics(recipe: Recipe, train: Subset) -> Statistics:
         known_kinds = sample.context is None and sample.scalars is None
         if known_kinds and info.stored_shape is None and sample.x.dtype.kind in "iu":
             return fixed(*_given_moments(settings), info.shape)
-    learned_bytes = 4 * math.prod(info.shape)
+    num_channels = info.shape[0] + info.num_context_channels
+    learned_bytes = 4 * num_channels * math.prod(info.shape[1:])
     size = max(1, min(256, BYTES_AT_ONCE // max(sample_bytes(sample), learned_bytes, 1)))
     if settings.num_samples is not None:
         chosen = spread(settings.num_samples, len(train))

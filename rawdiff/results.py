@@ -55,6 +55,8 @@ def sample_run(
         lambda: open_data(model.recipe).real,
         template=settings.template,
     )
+    if settings.template is not None:
+        info = settings.template.placed(info)
     _clear_for_samples(target)
     write_text(target / SETTINGS_FILE, json.dumps(_how_drawn(model), indent=1))
     shown, done = [], 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -48,7 +48,8 @@ def decode(
     """The atoms of each of n densities [n, C, X, Y, Z], on whatever device they are.
 
     Peaks below `threshold` are no atoms; of two within `min_distance` Angstrom, in any channels,
-    only the higher one is. UserError unless `info` is that of densities of atoms.
+    only the higher one is. They lie in the coordinates of `info`. UserError unless it is that of
+    densities of atoms.
     """
     lattice = Lattice.of(info)
     numbers = np.array([element_number(symbol) for symbol in lattice.elements], dtype=np.uint8)
@@ -57,7 +58,8 @@ def decode(
         bounded = part.nan_to_num(0.0).clamp(-MAX_VALUE, MAX_VALUE)
         atoms = find_atoms(bounded, lattice, threshold, min_distance)
         found += _unpadded(atoms, numbers)
-    return found
+    middle = np.array(Lattice.middle(info), dtype=np.float32)
+    return [replace(atoms, positions=atoms.positions + middle) for atoms in found]
 
 
 def find_atoms(densities: Tensor, lattice: Lattice, threshold: float, min_distance: float) -> Atoms:

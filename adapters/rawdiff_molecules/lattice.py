@@ -52,6 +52,12 @@ class Lattice:
         """w of exp(-d² / w²), in Angstrom."""
         return WIDTH_OF_RADIUS * self.radius
 
+    @staticmethod
+    def middle(info: DataInfo) -> tuple[float, float, float]:
+        """Where the origin lies in the coordinates of such data: not at 0 where a template says."""
+        x, y, z = ((info.coordinates[axis][0] + info.coordinates[axis][-1]) / 2 for axis in AXES)
+        return x, y, z
+
     @property
     def shape(self) -> tuple[int, int, int, int]:
         """(C, X, Y, Z)."""

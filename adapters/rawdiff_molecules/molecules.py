@@ -9,7 +9,8 @@ from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
+from torch import Tensor
 
 from rawdiff.data.dataset import Array, Batch, DataInfo, Draw, Finding, Sample
 from rawdiff.errors import UserError
@@ -18,21 +19,23 @@ from rawdiff_molecules.entry import Molecule
 from rawdiff_molecules.lattice import Lattice, voxelize
 from rawdiff_molecules.mol3d import Voxels
 from rawdiff_molecules.motion import uniform_rotations
+from rawdiff_molecules.pockets import PocketDataset
 from rawdiff_molecules.ragged import Kind
-from rawdiff_molecules.source import EntryDataset
 from rawdiff_molecules.survey import Survey, centred, laid, survey
 
 Length = Annotated[float, Field(gt=0)]
 
 
-class Molecules(EntryDataset):
+class Molecules(PocketDataset):
     """Molecules as densities [C, X, Y, Z] on `num_voxels` voxels of `spacing` Angstrom.
 
     A channel for each of the `elements` (`auto`: those that occur), in each the sum of
     exp(-(d / 0.93 radius)²) over its atoms. Molecules are centred. In training they are turned,
-    uniformly over all rotations, and moved by less than a voxel (`orientation: random`). Or each
-    is laid in a pose of its own (`principal`): the longest axis along x, the shortest along z,
-    which fits a flatter box and is learned in much less time. They are never mirrored.
+    uniformly over all rotations, and moved by up to `max_shift` Angstrom along each axis (default:
+    half a voxel, with `pockets` 1 Angstrom) (`orientation: random`). Or they are not turned
+    (`none`), or each is laid in a pose of its own (`principal`), and not moved: the longest axis
+    along x, the shortest along z, which fits a flatter box and is learned in much less time. They
+    are never mirrored.
 
     Molecules that could leave the box, that have other elements or more than `max_atoms` atoms
     (default: any number) are left out, and counted.
@@ -44,7 +47,8 @@ class Molecules(EntryDataset):
     num_voxels: Voxels = (32, 32, 32)
     spacing: Length = 0.4
     radius: Length = 0.5
-    orientation: Literal["random", "principal"] = "random"
+    orientation: Literal["random", "none", "principal"] = "random"
+    max_shift: Annotated[float, Field(ge=0)] | None = None
     max_atoms: int | None = Field(default=None, ge=1)
 
     @field_validator("elements")
@@ -57,6 +61,19 @@ class Molecules(EntryDataset):
             raise ValueError(f"an element stands twice in {list(elements)}")
         return elements
 
+    @model_validator(mode="after")
+    def _agree(self) -> Molecules:
+        if self.orientation == "principal" and self.pockets is not None:
+            raise ValueError(
+                "`orientation: principal` lays a molecule by its own atoms, which are unknown when "
+                "one is to be drawn into a pocket; write `orientation: random`"
+            )
+        if self.orientation == "principal" and self.max_shift is not None:
+            raise ValueError(
+                "`max_shift` does nothing with `orientation: principal`; leave it away"
+            )
+        return self
+
     @property
     def info(self) -> DataInfo:
         lattice = self.lattice
@@ -67,13 +84,25 @@ class Molecules(EntryDataset):
             coordinates=lattice.coordinates,
             writer="molecules",
             evaluators=("molecules",),
-            meaning={**lattice.meaning, "orientation": self.orientation},
+            meaning={**lattice.meaning, "orientation": self.orientation, **self.pocket_meaning},
+            num_context_channels=0 if self.pockets is None else len(self.pocket_elements),
             stored_shape=(self._num_rows, 4),
+            stored_context_shape=self.context_shape,
         )
 
     @property
     def lattice(self) -> Lattice:
-        return Lattice(self.num_voxels, self.spacing, self.radius, self._symbols)
+        return replace(self.box, elements=self._symbols)
+
+    @property
+    def box(self) -> Lattice:
+        return Lattice(self.num_voxels, self.spacing, self.radius, ())
+
+    @property
+    def max_move(self) -> float:
+        if self.max_shift is None:
+            return self.spacing / 2 if self.pockets is None else 1.0
+        return self.max_shift
 
     def __len__(self) -> int:
         return len(self._chosen)
@@ -83,24 +112,35 @@ class Molecules(EntryDataset):
 
     def get_batch(self, indices: Sequence[int]) -> list[Sample]:
         rows = self._chosen[np.asarray(indices, dtype=np.int64)]
-        return [Sample(self._stored(molecule)) for molecule in self.entries.molecules(rows)]
+        molecules = self.entries.molecules(rows)
+        contexts = self.contexts(rows, molecules)
+        return [
+            Sample(self._stored(molecule), context=context)
+            for molecule, context in zip(molecules, contexts, strict=True)
+        ]
 
     def augment(self, batch: Batch, draw: Draw) -> Batch:
-        """Each molecule turned and moved on its own, unless its pose is given by itself."""
+        """Each molecule turned and moved on its own, with its pocket; none that is `principal`."""
         if self.orientation == "principal":
             return batch
-        points = batch.x[..., :3] @ uniform_rotations(draw)
-        points = points + (draw(3)[:, None] - 0.5) * self.spacing
-        return replace(batch, x=torch.cat((points, batch.x[..., 3:]), dim=-1))
+        turn = uniform_rotations(draw) if self.orientation == "random" else None
+        shift = (2 * draw(3)[:, None] - 1) * self.max_move
+
+        def moved(atoms: Tensor) -> Tensor:
+            points = atoms[..., :3] if turn is None else atoms[..., :3] @ turn
+            return torch.cat((points + shift, atoms[..., 3:]), dim=-1)
+
+        context = None if batch.context is None else moved(batch.context)
+        return replace(batch, x=moved(batch.x), context=context)
 
     def render(self, batch: Batch) -> Batch:
-        return replace(batch, x=voxelize(batch.x, self.lattice))
+        context = None if batch.context is None else self.pocket.voxelize(batch.context)
+        return replace(batch, x=voxelize(batch.x, self.lattice), context=context)
 
     def findings(self) -> Iterator[Finding]:
         """With what was left out, and how much room there is in the box."""
         yield from super().findings()
-        listed = "; ".join(f"{int(which.sum()):,} {text}" for which, text in self._unfit())
-        yield Finding("samples", f"{len(self):,}; left out: {listed}")
+        yield Finding("samples", f"{len(self):,}; left out: {self._left_out()}")
         box = " x ".join(f"{2 * half:g}" for half in self.lattice.half_box)
         yield Finding(
             "box", f"{box} Angstrom, {self._margin():.2f} from the nearest atom to a wall"
@@ -140,7 +180,11 @@ class Molecules(EntryDataset):
             (self.survey.has_others, f"with elements other than {', '.join(self._symbols)}"),
             (self._is_large, f"of more than {self._num_rows} atoms"),
             (self._sticks_out, "that could leave the box"),
+            *self.pocket_unfit(),
         ]
+
+    def _left_out(self) -> str:
+        return "; ".join(f"{int(which.sum()):,} {text}" for which, text in self._unfit())
 
     @property
     def _room(self) -> Array:
@@ -148,12 +192,7 @@ class Molecules(EntryDataset):
         half = np.array(self.lattice.half_box)
         if self.orientation == "principal":
             return half - self.survey.extent
-        return half - self.spacing / 2 - self._reach[:, None]
-
-    @property
-    def _reach(self) -> Array:
-        """Of the furthest atom from the origin of a sample: [E]."""
-        return self.survey.reach
+        return half - self.max_move - self.survey.reach[:, None]
 
     def _margin(self) -> float:
         return float(self._room[self._entries_chosen].min())
@@ -167,11 +206,11 @@ class Molecules(EntryDataset):
     def _chosen(self) -> Array:
         """The entries that are samples. UserError if there is none."""
         if not len(self._entries_chosen):
-            listed = "; ".join(f"{int(which.sum()):,} {text}" for which, text in self._unfit())
             box = " x ".join(f"{2 * half:g}" for half in self.lattice.half_box)
+            cures = "`data.num_voxels`, `max_atoms` or `elements`"
             raise UserError(
                 f"None of the {len(self.entries):,} molecules of {self.path} fits the box of {box} "
-                f"Angstrom: {listed}. Change `data.num_voxels`, `max_atoms` or `elements`."
+                f"Angstrom: {self._left_out()}. Change {cures}{self.pocket_cure()}."
             )
         return self._entries_chosen
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import PrivateAttr
@@ -86,7 +86,7 @@ class EntryDataset(Dataset, ABC):
             progress(len(files), len(files))
         return path
 
-    def packed(self, root: Path) -> EntryDataset | None:
+    def packed(self, root: Path) -> Self | None:
         path = self._packed_path(root)
         if self._is_packed or not path.is_file():
             return None

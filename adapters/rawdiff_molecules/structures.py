@@ -66,7 +66,7 @@ def _read_table(
         atoms = table.take(np.flatnonzero(table.models == model))
         residues, left_out = group_residues(atoms)
         yield from left_out
-        protein, others = _protein(residues)
+        protein, others = protein_of(residues)
         yield from others
         prefix = name if len(models) == 1 else f"{name}_{model}"
         if not len(protein.segments):
@@ -93,7 +93,7 @@ def _parts(protein: ResidueAtoms, reading: Reading) -> list[tuple[str, ResidueAt
     return parts
 
 
-def _protein(residues: ResidueAtoms) -> tuple[ResidueAtoms, list[LeftOut]]:
+def protein_of(residues: ResidueAtoms) -> tuple[ResidueAtoms, list[LeftOut]]:
     """The residues that are of a protein; how many others there are, by kind."""
     first, backbone = residues.first, residues.backbone()
     complete = np.isfinite(backbone[:, :3]).all(axis=(1, 2))

@@ -46,13 +46,14 @@ class DataInfo:
     """What a dataset holds, known without reading all of it.
 
     `shape` is (C, …), that of a sample's x; where `render` makes x of something else, that has
-    `stored_shape`. `channels` and `units` have C entries. `coordinates` maps dim names to
-    values in the data's own units. `value_range` are the smallest and largest value that can be
-    stored (0 and 255 for 8-bit images); samples that are written out are clipped to it.
-    `writer` names the plug-in that writes samples in the field's own files, `evaluators` those
-    that score them beside those of any data. `attributes` are what files say of each variable or
-    channel beside its units, such as its standard name. `meaning` says in words what else makes
-    samples what they are: a model is never used on data of another meaning.
+    `stored_shape`; and `stored_context_shape` what it makes a context of. `channels` and `units`
+    have C entries. `coordinates` maps dim names to values in the data's own units. `value_range`
+    are the smallest and largest value that can be stored (0 and 255 for 8-bit images); samples that
+    are written out are clipped to it. `writer` names the plug-in that writes samples in the field's
+    own files, `evaluators` those that score them beside those of any data. `attributes` are what
+    files say of each variable or channel beside its units, such as its standard name. `meaning`
+    says in words what else makes samples what they are: a model is never used on data of another
+    meaning.
 
     `place_names` name the A rows of each sample's `place`. Where `sizes_vary`, a value that a
     sample misses is none of it by nature, as beyond the end of a short chain: a new sample then
@@ -72,6 +73,7 @@ class DataInfo:
     attributes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     meaning: Mapping[str, str] = field(default_factory=dict)
     stored_shape: tuple[int, ...] | None = None
+    stored_context_shape: tuple[int, ...] | None = None
     place_names: tuple[str, ...] = ()
     sizes_vary: bool = False
 

@@ -65,12 +65,22 @@ def _unlike(sample: Sample, info: DataInfo) -> str | None:
     num_scalars = 0 if sample.scalars is None else len(sample.scalars)
     if num_scalars != len(info.scalar_names):
         return f"has {num_scalars} scalars instead of {len(info.scalar_names)}"
-    num_context = 0 if sample.context is None else len(sample.context)
-    if num_context != info.num_context_channels:
-        return f"has {num_context} channels of context instead of {info.num_context_channels}"
+    if wrong := _context_unlike(sample, info):
+        return wrong
     num_places = 0 if sample.place is None else len(sample.place)
     if num_places != len(info.place_names):
         return f"has {num_places} rows in `place` instead of {len(info.place_names)}"
+    return None
+
+
+def _context_unlike(sample: Sample, info: DataInfo) -> str | None:
+    shape = () if sample.context is None else sample.context.shape
+    if info.stored_context_shape is not None:
+        same = shape == info.stored_context_shape
+        return None if same else f"has context {shape} instead of {info.stored_context_shape}"
+    num_channels = shape[0] if shape else 0
+    if num_channels != info.num_context_channels:
+        return f"has {num_channels} channels of context instead of {info.num_context_channels}"
     return None
 
 

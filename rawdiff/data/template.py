@@ -50,3 +50,9 @@ class Template(Settings, ABC):
         `real` opens real samples, if some of them are needed. UserError if the template does not
         fit the data.
         """
+
+    def placed(self, info: DataInfo) -> DataInfo:
+        """How samples are written: `info` of the training data, but with coordinates of their own
+        where a template says where they lie.
+        """
+        return info

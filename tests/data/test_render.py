@@ -78,6 +78,25 @@ def test_a_sample_unlike_what_is_said_to_be_stored_is_an_error() -> None:
         Subset(Wrong(), range(8)).get_batch([0])
 
 
+def test_a_context_is_as_large_as_what_is_said_to_be_stored() -> None:
+    class WithContext(Steps):
+        stored: tuple[int, ...] | None = None
+
+        @property
+        def info(self) -> DataInfo:
+            info = replace(super().info, num_context_channels=2)
+            return replace(info, stored_context_shape=self.stored)
+
+        def __getitem__(self, index: int) -> Sample:
+            return replace(super().__getitem__(index), context=np.zeros((3, 4)))
+
+    assert len(Subset(WithContext(stored=(3, 4)), range(8)).get_batch([0])) == 1
+    with pytest.raises(UserError, match=r"has context \(3, 4\) instead of \(3, 5\)"):
+        Subset(WithContext(stored=(3, 5)), range(8)).get_batch([0])
+    with pytest.raises(UserError, match="has 3 channels of context instead of 2"):
+        Subset(WithContext(), range(8)).get_batch([0])
+
+
 def test_a_packed_copy_renders_as_its_source(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("rawdiff.data.packed.plugin_name", lambda kind, target: "steps")
     monkeypatch.setattr("rawdiff.data.packed.load_plugin", lambda kind, name: Steps)

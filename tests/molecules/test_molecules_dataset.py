@@ -88,6 +88,14 @@ def test_no_turn_or_shift_brings_a_sample_over_a_wall(tmp_path):
         assert len(decoded.elements) == 2
 
 
+def test_how_far_molecules_are_moved_is_part_of_what_must_fit(tmp_path):
+    fits = packed_molecules(tmp_path, [FAR] * 50, num_voxels=20, max_shift=0.9)
+    changed = fits.augment(batch_of(fits), draw_of(1, 50))
+    assert 3.3 < float(changed.x[..., :3].abs().max()) <= fits.lattice.half_box[0]
+    with pytest.raises(UserError, match="50 that could leave the box"):
+        len(packed_molecules(tmp_path, [FAR] * 50, num_voxels=20, max_shift=1.1))
+
+
 def test_other_elements_and_more_atoms_are_left_out_and_counted(tmp_path):
     data = packed_molecules(
         tmp_path, [WATER, METHANE, ETHYNE], elements=["C", "H"], max_atoms=4, num_voxels=16
