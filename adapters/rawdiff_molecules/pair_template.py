@@ -17,7 +17,7 @@ from rawdiff_molecules.pair_geometry import is_pair_map
 class PairTemplate(Template):
     """Maps of chains without gaps; `lengths` in turn, by default those of real ones."""
 
-    lengths: tuple[Annotated[int, Field(ge=4)], ...] | None = None
+    lengths: tuple[Annotated[int, Field(ge=4)], ...] | None = Field(default=None, min_length=1)
 
     def wanted(self, index: int, info: DataInfo, real: Callable[[], RealSamples]) -> Wanted:
         if not is_pair_map(info.channels):

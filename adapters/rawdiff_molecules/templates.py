@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
@@ -28,7 +29,7 @@ NEW = -1  # instead of the row of a residue that is known
 class ChainTemplate(Template):
     """Chains without gaps, numbered from 1; `lengths` in turn, by default those of real ones."""
 
-    lengths: tuple[Annotated[int, Field(ge=1)], ...] | None = None
+    lengths: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(default=None, min_length=1)
 
     def wanted(self, index: int, info: DataInfo, real: Callable[[], RealSamples]) -> Wanted:
         if self.lengths is not None:
@@ -63,7 +64,9 @@ class MotifTemplate(Template):
     def wanted(self, index: int, info: DataInfo, real: Callable[[], RealSamples]) -> Wanted:
         chain = self._chain
         rows, kept = self._laid_out(index)
-        wanted = _wanted(_numbered(chain, rows), info)
+        numbered = _numbered(chain, rows)
+        names = np.where(kept, numbered.names, "UNK")  # what is drawn has no sequence
+        wanted = _wanted(replace(numbered, names=names), info)
         atoms = [BACKBONE.index(atom) for atom in _atoms(info)]
         x = np.full(info.shape, np.nan, dtype=np.float32)
         known = chain.backbone[rows][:, atoms]

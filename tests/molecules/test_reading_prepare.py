@@ -97,3 +97,10 @@ def test_a_packed_file_may_be_given_itself(folder: Path, tmp_path: Path) -> None
     molecules = molecules_of("1\nwater\nO 0 0 0\n", tmp_path)
     with pytest.raises(UserError, match="holds molecules, not chains"):
         len(Backbones(path=str(molecules.path), max_length=8))
+
+
+def test_files_of_which_nothing_can_be_read_are_an_error_with_the_reasons(folder: Path) -> None:
+    dataset = Backbones(path=str(folder / "water.pdb"), max_length=8)
+    prepare(dataset)
+    with pytest.raises(UserError, match="No chains could be read from .*; rejects: 1: 1 "):
+        len(prepared(dataset))
