@@ -19,7 +19,7 @@ from rawdiff_molecules.atom_table import (
     tables_of_pdb,
 )
 from rawdiff_molecules.entry import Chain
-from rawdiff_molecules.optional import require_gemmi
+from rawdiff_molecules.optional import MissingLibraryError, require_gemmi
 from rawdiff_molecules.packing import LeftOut
 from rawdiff_molecules.ragged import Reject, record_of
 from rawdiff_molecules.reading import Reading
@@ -51,6 +51,8 @@ def read_structure(
             found += _read_table(table, source, prefix, reading)
         if not tables:
             found.append(Reject(name, record_of(source, 1), "there are no atoms in the file"))
+    except MissingLibraryError:
+        raise  # no fault of the file: it is no reject
     except UserError as error:
         found.append(Reject(name, record_of(source, 1), str(error)))
     yield from found

@@ -1,6 +1,7 @@
 """`rawdiff prepare` reads files once; samples come from its copy, and it says what it left out."""
 
 import pickle
+import sys
 from pathlib import Path
 
 import pytest
@@ -102,5 +103,17 @@ def test_a_packed_file_may_be_given_itself(folder: Path, tmp_path: Path) -> None
 def test_files_of_which_nothing_can_be_read_are_an_error_with_the_reasons(folder: Path) -> None:
     dataset = Backbones(path=str(folder / "water.pdb"), max_length=8)
     prepare(dataset)
-    with pytest.raises(UserError, match="No chains could be read from .*; rejects: 1: 1 "):
+    with pytest.raises(UserError, match=r"No chains could be read from .*; rejects: 1: 1 "):
         len(prepared(dataset))
+
+
+def test_a_missing_library_rejects_no_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the copy would stay empty after the library was installed."""
+    dataset = Backbones(path=str(folder), max_length=8)
+    monkeypatch.setitem(sys.modules, "gemmi", None)
+    with pytest.raises(UserError, match=r"pip install 'rawdiff\[molecules\]'"):
+        prepare(dataset)
+    monkeypatch.undo()
+    monkeypatch.chdir(folder.parent)
+    prepare(dataset)
+    assert len(prepared(dataset)) == 2
