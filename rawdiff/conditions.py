@@ -74,9 +74,12 @@ def conditions_of(batch: Batch, info: DataInfo) -> Conditions:
 def labels_in_turn(
     num_samples: int, num_classes: int, labels: Sequence[int] | None
 ) -> Tensor | None:
-    """Labels [n] that take turns: those given, or all classes. None without classes."""
+    """Labels [n] that take turns: those given, or all classes. None without classes.
+
+    UserError for a label that does not exist, or any where there are no classes.
+    """
     if not num_classes:
-        return None
+        return label_tensor(labels, num_samples, num_classes)
     chosen = torch.tensor(list(range(num_classes) if labels is None else labels))
     in_turn = chosen[torch.arange(num_samples) % len(chosen)]
     return label_tensor(in_turn, num_samples, num_classes)

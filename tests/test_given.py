@@ -163,3 +163,14 @@ def test_a_template_that_does_not_fit_is_an_error() -> None:
 class Silent(Template):
     def wanted(self, index, info, real) -> Wanted:
         return Wanted()
+
+
+def test_labels_for_a_model_without_classes_are_an_error() -> None:
+    info = DataInfo(shape=(1, 4), channels=("c",))
+
+    def real():
+        raise AssertionError("no real data are needed")
+
+    assert draw_conditions(info, 2, None, real).label is None
+    with pytest.raises(UserError, match="trained without labels"):
+        draw_conditions(info, 2, (0,), real)

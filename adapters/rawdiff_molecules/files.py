@@ -76,7 +76,7 @@ def find_files(path: str | Path, endings: Sequence[str]) -> list[File]:
         lines = [line.strip() for line in given.read_text().splitlines()]
         found = [f for line in lines if line for f in find_files(given.parent / line, endings)]
     elif not given.is_file():
-        raise UserError(f"{given} does not exist. Give `data.path` a file or a folder.")
+        raise UserError(f"{given} does not exist. Give `path` a file or a folder.")
     else:
         found = [File(given, given.name)] if _suffix(given) in endings else []
     if not found:

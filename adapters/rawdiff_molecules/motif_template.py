@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
@@ -48,7 +49,9 @@ class MotifTemplate(Template):
     def wanted(self, index: int, info: DataInfo, real: Callable[[], RealSamples]) -> Wanted:
         chain = self._chain
         rows, kept = self._laid_out(index)
-        wanted = whole_chain(_numbered(chain, rows), info)
+        numbered = _numbered(chain, rows)
+        names = np.where(kept, numbered.names, "UNK")  # what is drawn has no sequence
+        wanted = whole_chain(replace(numbered, names=names), info)
         atoms = [BACKBONE.index(atom) for atom in atoms_of(info)]
         x = np.full(info.shape, np.nan, dtype=np.float32)
         known = chain.backbone[rows][:, atoms]

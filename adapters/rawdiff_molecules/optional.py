@@ -8,11 +8,15 @@ from typing import Any
 from rawdiff.errors import UserError
 
 
+class MissingLibraryError(UserError):
+    """A library is not installed; says nothing of the file that was to be read by it."""
+
+
 def _require(module: str) -> Any:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        raise UserError(
+        raise MissingLibraryError(
             f"This needs `{error.name}`, which is not installed: pip install 'rawdiff[molecules]'"
         ) from error
 

@@ -99,9 +99,14 @@ def place_names(*, chains: bool) -> tuple[str, ...]:
     return ("residue", "chain", *PLACE_NAMES[1:]) if chains else PLACE_NAMES
 
 
+def fits_chain_id(text: str) -> bool:
+    """Whether a sample can carry it: three letters of ASCII fill float32's exact numbers."""
+    return len(text) <= LONGEST_CHAIN_ID and text.isascii()
+
+
 def _code(text: str) -> int:
     """A chain's id as one number."""
-    if len(text) > LONGEST_CHAIN_ID or not text.isascii():
+    if not fits_chain_id(text):
         raise UserError(
             f"The chain id {text!r} is longer than {LONGEST_CHAIN_ID} letters, which no sample can "
             "carry. Rename the chain."

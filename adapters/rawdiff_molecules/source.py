@@ -59,6 +59,10 @@ class EntryDataset(Dataset, ABC):
         entries = Entries(self._copy or Path(self.path))
         if entries.kind != self.kind:
             raise UserError(f"{entries.path} holds {entries.kind}, not {self.kind}.")
+        if not len(entries):
+            raise UserError(
+                f"No {self.kind} could be read from {self.path}; rejects: {_reasons(entries)}."
+            )
         return entries
 
     @property
@@ -122,10 +126,7 @@ class EntryDataset(Dataset, ABC):
             yield Finding("atoms", _spread(entries.num_atoms))
         if len(entries) and self.kind == "chains":
             yield Finding("residues", _spread(entries.num_residues))
-        reasons = Counter(reject.reason for reject in entries.rejects).most_common()
-        listed = "; ".join(f"{count:,} {reason}" for reason, count in reasons[:NUM_SHOWN])
-        more = f"; {len(reasons) - NUM_SHOWN} other reasons" if len(reasons) > NUM_SHOWN else ""
-        yield Finding("rejects", f"{len(entries.rejects):,}: {listed}{more}" if reasons else "none")
+        yield Finding("rejects", _reasons(entries))
         if entries.left_out:
             parts = [f"{count:,} {what}" for what, count in sorted(entries.left_out.items())]
             yield Finding("left out", ", ".join(parts))
@@ -146,6 +147,14 @@ class ChainDataset(EntryDataset, ABC):
     @property
     def reading(self) -> Reading:
         return Reading(self.models, self.chains, self.layout)
+
+
+def _reasons(entries: Entries) -> str:
+    """How many rejects there are, and for which reasons."""
+    reasons = Counter(reject.reason for reject in entries.rejects).most_common()
+    listed = "; ".join(f"{count:,} {reason}" for reason, count in reasons[:NUM_SHOWN])
+    more = f"; {len(reasons) - NUM_SHOWN} other reasons" if len(reasons) > NUM_SHOWN else ""
+    return f"{len(entries.rejects):,}: {listed}{more}" if reasons else "none"
 
 
 def _spread(sizes: Array) -> str:

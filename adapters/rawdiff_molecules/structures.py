@@ -19,11 +19,12 @@ from rawdiff_molecules.atom_table import (
     tables_of_pdb,
 )
 from rawdiff_molecules.entry import Chain
-from rawdiff_molecules.optional import require_gemmi
+from rawdiff_molecules.optional import MissingLibraryError, require_gemmi
 from rawdiff_molecules.packing import LeftOut
 from rawdiff_molecules.ragged import Reject, record_of
 from rawdiff_molecules.reading import Reading
 from rawdiff_molecules.residue_atoms import ResidueAtoms, group_residues
+from rawdiff_molecules.residues import fits_chain_id
 
 PEPTIDE_BOND = 2.0  # Angstrom; a real one has 1.33
 LONGEST_NAME = 8  # letters of a chain id, a residue or an atom
@@ -50,6 +51,8 @@ def read_structure(
             found += _read_table(table, source, prefix, reading)
         if not tables:
             found.append(Reject(name, record_of(source, 1), "there are no atoms in the file"))
+    except MissingLibraryError:
+        raise  # no fault of the file: it is no reject
     except UserError as error:
         found.append(Reject(name, record_of(source, 1), str(error)))
     yield from found
@@ -142,6 +145,8 @@ def _chain(part: ResidueAtoms, key: str, source: str) -> Chain | Reject:
     for names in (atoms.chain_ids, atoms.residue_names, atoms.atom_names):
         if names.dtype.itemsize > 4 * LONGEST_NAME and np.char.str_len(names).max() > LONGEST_NAME:
             return Reject(key, source, f"a name is longer than {LONGEST_NAME} letters")
+    if wrong := [name for name in map(str, np.unique(atoms.chain_ids)) if not fits_chain_id(name)]:
+        return Reject(key, source, f"chain id {wrong[0]!r} is not of 1 to 3 ASCII letters")
     if not np.isfinite(part.backbone()).all(axis=2).any():
         return Reject(key, source, "no atom of any backbone")
     return Chain(

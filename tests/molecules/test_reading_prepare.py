@@ -1,6 +1,7 @@
 """`rawdiff prepare` reads files once; samples come from its copy, and it says what it left out."""
 
 import pickle
+import sys
 from pathlib import Path
 
 import pytest
@@ -97,3 +98,22 @@ def test_a_packed_file_may_be_given_itself(folder: Path, tmp_path: Path) -> None
     molecules = molecules_of("1\nwater\nO 0 0 0\n", tmp_path)
     with pytest.raises(UserError, match="holds molecules, not chains"):
         len(Backbones(path=str(molecules.path), max_length=8))
+
+
+def test_files_of_which_nothing_can_be_read_are_an_error_with_the_reasons(folder: Path) -> None:
+    dataset = Backbones(path=str(folder / "water.pdb"), max_length=8)
+    prepare(dataset)
+    with pytest.raises(UserError, match=r"No chains could be read from .*; rejects: 1: 1 "):
+        len(prepared(dataset))
+
+
+def test_a_missing_library_rejects_no_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the copy would stay empty after the library was installed."""
+    dataset = Backbones(path=str(folder), max_length=8)
+    monkeypatch.setitem(sys.modules, "gemmi", None)
+    with pytest.raises(UserError, match=r"pip install 'rawdiff\[molecules\]'"):
+        prepare(dataset)
+    monkeypatch.undo()
+    monkeypatch.chdir(folder.parent)
+    prepare(dataset)
+    assert len(prepared(dataset)) == 2

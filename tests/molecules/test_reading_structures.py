@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import gemmi
 import numpy as np
 import pytest
 from molecule_files import chains_of, pdb_atom, pdb_residue
@@ -225,3 +226,16 @@ def test_letters_beyond_ascii_and_the_line_ends_of_windows_are_no_hindrance(tmp_
     row = "ATOM C CA . ALA X 1 1 H 0.0 0.0 0.0\r\n"
     content = b"# M\xfcller\r\n" + (MMCIF.replace("\n", "\r\n") + row).encode()
     assert only(chains_of(content, tmp_path, "x.cif")).names.tolist() == ["ALA"]
+
+
+def test_a_chain_whose_id_no_sample_can_carry_is_a_reject(tmp_path: Path) -> None:
+    """Not an error in the midst of training, when that chain has its turn."""
+    structure = gemmi.read_pdb_string(text(*(pdb_residue(n) for n in range(1, 5))))
+    structure.setup_entities()
+    structure.assign_label_seq_id()
+    structure[0][0].name = "ABC"
+    assert len(chains_of(structure.make_mmcif_document().as_string(), tmp_path, "short.cif")) == 1
+    structure[0][0].name = "ABCD"
+    found = chains_of(structure.make_mmcif_document().as_string(), tmp_path, "long.cif")
+    assert len(found) == 0
+    assert "'ABCD'" in found.rejects[0].reason

@@ -62,6 +62,8 @@ def test_lengths_take_turns_and_residues_are_numbered_from_one() -> None:
     assert thirty.there.all()
     with pytest.raises(UserError, match=r"31 residues are wanted, .* at most 30"):
         ChainTemplate(lengths=(31,)).wanted(0, INFO, never)
+    with pytest.raises(ValueError, match="at least 1 item"):
+        ChainTemplate(lengths=())
 
 
 def test_kept_residues_keep_their_place_and_the_others_are_free(tmp_path) -> None:
@@ -71,6 +73,8 @@ def test_kept_residues_keep_their_place_and_the_others_are_free(tmp_path) -> Non
     kept = np.flatnonzero(wanted.keep.all(0))
     assert kept.tolist() == [2, 3, 10]
     assert wanted.x[3, kept].tolist() == [20.0, 30.0, 100.0]
+    named = [row for row, name in enumerate(residues(wanted).names) if name != "UNK"]
+    assert named == kept.tolist()  # the others are drawn, and have no sequence
     assert residues(wanted).numbers.tolist() == list(range(10, 22))
     everything_free = MotifTemplate(path=path, keep="").wanted(0, INFO, never)
     assert not everything_free.keep.any()
