@@ -44,6 +44,8 @@ class Generated(NamedTuple):
 class MoleculeWriter(Writer):
     """`molecules.sdf`, `failed/000042.xyz` for atoms without bond orders, and `report.json`.
 
+    There is no SDF file where no sample has bond orders.
+
     The report has one entry for each sample: formula, SMILES, how bonds were found, fragments,
     and what failed and why. In the SDF each atom has the height of its `peak` in the density.
     `maps` adds the densities, as `maps/000042.mrc`. With `sample.num_frames` the way to each is in
@@ -66,13 +68,14 @@ class MoleculeWriter(Writer):
         found = _generated(samples, info, first_index)
         folder.mkdir(parents=True, exist_ok=True)
         sdf = folder / SDF_FILE
-        with sdf.open("a" if first_index else "w", encoding="utf-8") as file:
-            file.writelines(sdf_record(one) for one in found if one.bonded.has_orders)
+        if records := [sdf_record(one) for one in found if one.bonded.has_orders]:
+            with sdf.open("a" if first_index else "w", encoding="utf-8") as file:
+                file.writelines(records)
         failed = [_write_xyz(one, folder) for one in found if _atoms_alone(one)]
         report = folder / REPORT_FILE
         before = json.loads(report.read_text())["samples"] if first_index else []
         write_text(report, _report(before + [_entry(one) for one in found]))
-        paths = [sdf, *failed, report]
+        paths = [*([sdf] if records else []), *failed, report]
         if self.maps:
             paths += MapWriter().write(
                 samples, folder / MAPS_FOLDER, info=info, first_index=first_index

@@ -15,7 +15,7 @@ from pydantic import Field, PrivateAttr, field_validator
 
 from rawdiff.data.dataset import Array, Finding
 from rawdiff.data.packed import fingerprint
-from rawdiff.errors import UserError
+from rawdiff.errors import UserError, WrongDataError
 from rawdiff_molecules.entry import Molecule
 from rawdiff_molecules.files import find_files
 from rawdiff_molecules.lattice import Lattice
@@ -117,7 +117,7 @@ class PocketDataset(EntryDataset, ABC):
             return
         found = {file.source for _, file in proteins.of_all(self.entries) if file is not None}
         if changed := found ^ set(self.pocket_entries.sources):
-            raise UserError(
+            raise WrongDataError(
                 f"{self._pocket_copy} was packed from other files than those of {self.pockets} "
                 f"now: {len(changed)} differ, such as {min(changed).name}. Delete the copy and run "
                 "`rawdiff prepare` again."

@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 
 from rawdiff.data.dataset import Array
-from rawdiff.errors import UserError
+from rawdiff.errors import WrongDataError
 from rawdiff_molecules.entry import Chain, Molecule
 
 Kind: TypeAlias = Literal["molecules", "chains"]
@@ -84,7 +84,9 @@ def record_of(source: str, number: int) -> str:
 
 
 class Entries:
-    """The molecules or chains of a packed file. UserError, at first use, for one of another kind.
+    """The molecules or chains of a packed file.
+
+    WrongDataError, at first use, for a file of another kind or version.
 
     Arrays are mapped from the file, so that no handle stays open: processes may be forked or
     spawned at any time, and each one reads for itself.
@@ -260,7 +262,7 @@ class Entries:
                 _require_format(self.path, header)
                 found = {name: _array(self.path, file[name]) for name in _names(header["kind"])}
         except (OSError, KeyError) as error:
-            raise UserError(
+            raise WrongDataError(
                 f"{self.path} cannot be read as a packed file: {error}. If it is one, it is "
                 "damaged: delete it, and let `rawdiff prepare` pack it again."
             ) from error
@@ -286,12 +288,12 @@ def _array(path: Path, stored: Any) -> Array | None:
 
 def _require_format(path: Path, header: dict[str, Any]) -> None:
     if header.get("format") != FORMAT:
-        raise UserError(
+        raise WrongDataError(
             f"{path} is an HDF5 file, but not one that `rawdiff prepare` packed (its `format` is "
             f"{header.get('format')!r}). To read its arrays, name them in `data.layout`."
         )
     if header["version"] > VERSION:
-        raise UserError(
+        raise WrongDataError(
             f"{path} is of version {header['version']} of the format; this rawdiff knows those up "
             f"to {VERSION}. Update rawdiff, or pack the source again with this one."
         )

@@ -14,7 +14,7 @@ from pydantic import PrivateAttr
 
 from rawdiff.data.dataset import Array, Dataset, Finding
 from rawdiff.data.packed import packed_folder
-from rawdiff.errors import UserError
+from rawdiff.errors import UserError, WrongDataError
 from rawdiff_molecules.files import File, find_files, read_file, suffixes
 from rawdiff_molecules.layout import Layout
 from rawdiff_molecules.packing import packing
@@ -58,9 +58,9 @@ class EntryDataset(Dataset, ABC):
             )
         entries = Entries(self._copy or Path(self.path))
         if entries.kind != self.kind:
-            raise UserError(f"{entries.path} holds {entries.kind}, not {self.kind}.")
+            raise WrongDataError(f"{entries.path} holds {entries.kind}, not {self.kind}.")
         if not len(entries):
-            raise UserError(
+            raise WrongDataError(
                 f"No {self.kind} could be read from {self.path}; rejects: {_reasons(entries)}."
             )
         return entries
@@ -111,7 +111,7 @@ class EntryDataset(Dataset, ABC):
         found = [file.source for file in files]
         if found != entries.sources:
             changed = set(found) ^ set(entries.sources)
-            raise UserError(
+            raise WrongDataError(
                 f"{entries.path} was packed from other files than those of {self.path} now: "
                 f"{len(changed)} differ, such as {min(changed).name}. Delete the copy and run "
                 "`rawdiff prepare` again."

@@ -162,3 +162,9 @@ def test_the_way_to_a_molecule_is_a_file_of_frames(samples, tmp_path) -> None:
     count = len(known(TEXTS[0]).elements)
     assert lines[:3] == ["0", "000007 stage 1 of 2", str(count)]
     assert len(lines) == 4 + count
+
+
+def test_where_nothing_has_bonds_there_is_no_empty_sdf(samples, tmp_path) -> None:
+    paths = MoleculeWriter().write(samples[4:], tmp_path, info=INFO)
+    assert not (tmp_path / "molecules.sdf").exists()
+    assert tmp_path / "failed" / "000000.xyz" in paths

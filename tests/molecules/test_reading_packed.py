@@ -13,7 +13,7 @@ from rawdiff_molecules.packing import packing
 from rawdiff_molecules.ragged import COLUMNS, Entries, Source
 from torch.utils.data import DataLoader
 
-from rawdiff.errors import UserError
+from rawdiff.errors import UserError, WrongDataError
 
 
 def some_molecules(number: int) -> list[Molecule]:
@@ -167,7 +167,7 @@ def test_other_files_are_told_from_packed_ones(tmp_path: Path) -> None:
     content = (tmp_path / "some.h5").read_bytes()
     with h5py.File(tmp_path / "some.h5", "a") as file:
         file.attrs["version"] = 2
-    with pytest.raises(UserError, match=r"is of version 2 .* Update rawdiff"):
+    with pytest.raises(WrongDataError, match=r"is of version 2 .* Update rawdiff"):
         len(Entries(tmp_path / "some.h5"))
     (tmp_path / "cut.h5").write_bytes(content[: len(content) // 2])
     (tmp_path / "text.h5").write_text("no HDF5")
