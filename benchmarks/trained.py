@@ -30,10 +30,12 @@ def curve(run: Path) -> list[dict[str, float]]:
 
 def result(run: Path) -> dict[str, Any]:
     environment = json.loads((run / "environment.json").read_text())
+    recipe = yaml.safe_load((run / "recipe.yaml").read_text())
+    recipe["data"]["path"] = Path(recipe["data"]["path"]).name  # where it lay is of no interest
     return {
-        "recipe": yaml.safe_load((run / "recipe.yaml").read_text()),
+        "recipe": recipe,
         "environment of the training": {name: environment.get(name) for name in FACTS},
-        "scores": json.loads((run / "scores.json").read_text()),
+        **{file.stem: json.loads(file.read_text()) for file in sorted(run.glob("scores*.json"))},
         "curve": curve(run),
     }
 
