@@ -215,7 +215,7 @@ def test_other_held_out_data_are_drawn_for_anew(run, monkeypatch, draws) -> None
 def test_sampling_many_keeps_in_memory_only_what_the_picture_shows(run, monkeypatch) -> None:
     kept = []
 
-    def batches(sampler, num_samples, conditions, settings):
+    def batches(sampler, num_samples, conditions, settings, **others):
         for _ in range(0, num_samples, 50):
             values = np.zeros((50, 1, 8), dtype=np.float32)
             kept.append(weakref.ref(values))

@@ -33,10 +33,15 @@ def page_faults(mode: str, **environment: str) -> int:
     return int(ran.stdout)
 
 
+def most_page_faults(mode: str, **environment: str) -> int:
+    """Of three tries: now and then something lies above the freed memory, and all of it stays."""
+    return max(page_faults(mode, **environment) for _ in range(3))
+
+
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="about glibc's malloc")
 def test_no_page_is_taken_anew_in_each_step() -> None:
     pages = 10 * 32 * (4 << 20) // 4096
     assert page_faults("keep") < pages / 100
-    assert page_faults("leave") > pages / 2  # or the test shows nothing
+    assert most_page_faults("leave") > pages / 2  # or the test shows nothing
     told = {"MALLOC_TRIM_THRESHOLD_": "131072"}
-    assert page_faults("keep", **told) > pages / 2  # the user's word counts
+    assert most_page_faults("keep", **told) > pages / 2  # the user's word counts
