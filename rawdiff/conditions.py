@@ -131,8 +131,7 @@ def draw_conditions(
     indices = range(num_samples)[part]
     if template is not None:
         return _wanted([template.wanted(i, info, real) for i in indices], info, label)
-    of_real = (info.scalar_names, info.num_context_channels, info.place_names, info.sizes_vary)
-    if not any(of_real):
+    if not info.are_told:
         return Conditions(label)
     subset = real()
     positions = spread(num_samples, len(subset))

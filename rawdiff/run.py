@@ -113,7 +113,9 @@ class TrainedModel:
             self._require_one_size()
             conditions = self._conditions(num_samples, label, scalars, context)
         else:
-            conditions = self._wanted(chosen.template, first_index, num_samples, label)
+            wanted = self._wanted(chosen.template, first_index, num_samples)
+            told = self._told(num_samples, label, scalars, context)
+            conditions = replace(wanted, **told)
         batches, done = [], 0
         for batch in draw_all(
             self.sampler, num_samples, conditions, chosen, first_index=first_index
@@ -131,15 +133,12 @@ class TrainedModel:
                 "such as template={'name': 'chains', 'lengths': [64]} for backbones."
             )
 
-    def _wanted(self, template: Template, first: int, num: int, label: Labels) -> Conditions:
-        """What a template says of samples number first … first + num - 1; a label goes before."""
+    def _wanted(self, template: Template, first: int, num: int) -> Conditions:
+        """What a template says of samples number first … first + num - 1."""
         numbers, info = slice(first, first + num), self.sampler.info
-        conditions = draw_conditions(
+        return draw_conditions(
             info, first + num, None, lambda: open_data(self.recipe).real, numbers, template
         )
-        if label is None:
-            return conditions
-        return replace(conditions, label=label_tensor(label, num, info.num_classes))
 
     def _conditions(
         self, num: int, label: Labels, scalars: ArrayLike, context: ArrayLike
@@ -149,11 +148,22 @@ class TrainedModel:
             raise UserError(
                 f"This model needs `context` with {info.num_context_channels} channels."
             )
-        return Conditions(
-            label_tensor(label, num, info.num_classes),
-            _given("scalars", scalars, (num, len(info.scalar_names))),
-            _given("context", context, (num, info.num_context_channels, *self.shape[1:])),
-        )
+        none = Conditions(label_tensor(None, num, info.num_classes))
+        return replace(none, **self._told(num, label, scalars, context))
+
+    def _told(
+        self, num: int, label: Labels, scalars: ArrayLike, context: ArrayLike
+    ) -> dict[str, Tensor]:
+        """What the caller says of the samples, as fields of their conditions."""
+        info = self.sampler.info
+        told = {
+            "label": None if label is None else label_tensor(label, num, info.num_classes),
+            "scalars": _given("scalars", scalars, (num, len(info.scalar_names))),
+            "context": _given(
+                "context", context, (num, info.num_context_channels, *self.shape[1:])
+            ),
+        }
+        return {name: values for name, values in told.items() if values is not None}
 
 
 def _given(name: str, values: ArrayLike, shape: tuple[int, ...]) -> Tensor | None:

@@ -34,8 +34,9 @@ class SampleSettings(Settings):
     `solver: ancestral` adds new noise in each step, `eta` times as much as keeps its spread (0:
     none): errors of early steps are mended, at the price of more steps.
     `weights` names an EMA of the run (`decay_0.9999`), or `model`; default: its first EMA.
-    `noise_scale` multiplies the noise that samples begin with: above 1 they differ more, which
-    mends ensembles of too little spread (Couairon et al. 2024: 1.05 for weather).
+    `noise_scale` multiplies the noise that samples begin with, and that of each ancestral step:
+    above 1 they differ more, which mends ensembles of too little spread (Couairon et al. 2024: 1.05
+    for weather).
     `t_eps` bounds the 1 - t that sampling divides by. `labels` are drawn in turn (default: all
     classes). `template` is the plug-in that says what samples are to be like (default: like real
     ones); with `start` above 0 they begin at that time from its values and noise, which leaves
@@ -75,6 +76,10 @@ class SampleSettings(Settings):
         if self.start and self.template is None:
             raise ValueError("`start` above 0 needs a `template`, whose values it begins from")
         return self
+
+    def like_real(self) -> SampleSettings:
+        """For samples that are like real ones, whatever template others are to follow."""
+        return self.model_copy(update={"template": None, "start": 0.0})
 
 
 Watch: TypeAlias = Callable[[float, Callable[[], Tensor]], None]

@@ -43,7 +43,7 @@ class Facts:
             "weights": self.model.origin["weights"],
             "step": self.model.origin["step"],
             "digest of weights": digest(dict(network.named_parameters())),
-            "sample": self.model.recipe.sample.model_dump(
+            "sample": self.model.recipe.sample.like_real().model_dump(
                 mode="json", exclude={"weights", "num_samples", "writer"}
             ),
             **{key: recipe[key] for key in ("model", "adapter", "standardization", "flow")},

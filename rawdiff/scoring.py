@@ -229,7 +229,7 @@ class Scoring:
                 f"{num % num_labels:,} classes get one more than the others."
             )
         facts = {"kept": "features", "of": "generated samples", **self._facts.drawn}
-        if info.scalar_names or info.num_context_channels or info.place_names or info.sizes_vary:
+        if info.are_told:
             facts["conditions of"] = self._facts.data(self._data.real)
         store = self._store(
             facts | self._facts.evaluator(name, evaluator), num, settings.batch_size
@@ -270,7 +270,7 @@ class Scoring:
 
     def _draw(self, part: range, conditions: Conditions) -> Tensor:
         """Samples of these numbers [n, C, …]. UserError if the model has diverged."""
-        x = self.model.sampler.draw(torch.tensor(part), conditions, self._recipe.sample)
+        x = self.model.sampler.draw(torch.tensor(part), conditions, self._recipe.sample.like_real())
         there, ever = conditions.there, self._statistics.ever_present
         require_sound(x, ever if there is None else ever & there)
         return x

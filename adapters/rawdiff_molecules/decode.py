@@ -80,15 +80,6 @@ def find_atoms(densities: Tensor, lattice: Lattice, threshold: float, min_distan
     return _apart(atoms.where(atoms.heights > threshold), _all, min_distance)
 
 
-def expected_counts(densities: Tensor, lattice: Lattice) -> Tensor:
-    """How many atoms of each element the integral of a density stands for: [B, C].
-
-    A check of what was decoded: the two agree for densities of whole atoms.
-    """
-    mass = (math.sqrt(math.pi) * lattice.width / lattice.spacing) ** 3
-    return densities.flatten(2).sum(-1) / mass
-
-
 def _peaks(densities: Tensor, lattice: Lattice, threshold: float) -> Atoms:
     """Voxels that none of their neighbours exceeds, with their place between the voxels."""
     at = (densities > threshold).nonzero()  # [K, 5]: few of all voxels

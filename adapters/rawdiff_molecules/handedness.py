@@ -51,8 +51,3 @@ def hands(ca: Tensor, joined: Tensor) -> Hands:
         (compact & helical & (turn < 0)).sum(dim=-1),
         torch.where(twisted, -turn.sign(), 0).sum(dim=-1),
     )
-
-
-def chirality(n: Tensor, ca: Tensor, c: Tensor, cb: Tensor) -> Tensor:
-    """1 for an L-amino acid, -1 for a D-amino acid, NaN where an atom [..., 3] is missing."""
-    return torch.linalg.cross(n - ca, c - ca).mul(cb - ca).sum(dim=-1).sign()

@@ -10,7 +10,6 @@ import numpy as np
 
 from rawdiff.data.dataset import Array
 from rawdiff.errors import UserError
-from rawdiff_molecules.lattice import Lattice
 from rawdiff_molecules.optional import require_gemmi
 
 # Words of the header, counted from 1 (Cheng et al. 2015, MRC2014).
@@ -73,12 +72,6 @@ def write_map(path: Path, density: DensityMap) -> None:
         found.write_ccp4_map(str(path))
     except (RuntimeError, OSError) as error:
         raise UserError(f"{path} cannot be written: {error}.") from error
-
-
-def channel_map(density: Array, lattice: Lattice) -> DensityMap:
-    """One channel [X, Y, Z] of densities on a lattice, or a sum of some."""
-    origin = [centres[0] for centres in lattice.coordinates.values()]
-    return DensityMap(density, (lattice.spacing,) * 3, _three(origin))
 
 
 def _require_boxes(path: Path, found: Any) -> None:

@@ -39,6 +39,9 @@ class Molecules(PocketDataset):
 
     Molecules that could leave the box, that have other elements or more than `max_atoms` atoms
     (default: any number) are left out, and counted.
+
+    `composition: true` tells the network how many atoms of each element a molecule has, as scalars;
+    new molecules are drawn for those of real ones, or for given ones.
     """
 
     kind: ClassVar[Kind] = "molecules"
@@ -50,6 +53,7 @@ class Molecules(PocketDataset):
     orientation: Literal["random", "none", "principal"] = "random"
     max_shift: Annotated[float, Field(ge=0)] | None = None
     max_atoms: int | None = Field(default=None, ge=1)
+    composition: bool = False
 
     @field_validator("elements")
     @classmethod
@@ -82,6 +86,7 @@ class Molecules(PocketDataset):
             channels=lattice.elements,
             units=("1",) * len(lattice.elements),
             coordinates=lattice.coordinates,
+            scalar_names=self._scalar_names,
             writer="molecules",
             evaluators=("molecules",),
             meaning={**lattice.meaning, "orientation": self.orientation, **self.pocket_meaning},
@@ -115,7 +120,7 @@ class Molecules(PocketDataset):
         molecules = self.entries.molecules(rows)
         contexts = self.contexts(rows, molecules)
         return [
-            Sample(self._stored(molecule), context=context)
+            Sample(self._stored(molecule), scalars=self._scalars(molecule), context=context)
             for molecule, context in zip(molecules, contexts, strict=True)
         ]
 
@@ -222,6 +227,17 @@ class Molecules(PocketDataset):
         x[:size, :3] = laid(points) if self.orientation == "principal" else points
         x[:size, 3] = self._channel_of[molecule.elements]
         return x
+
+    @property
+    def _scalar_names(self) -> tuple[str, ...]:
+        return tuple(f"num_{symbol}" for symbol in self._symbols) if self.composition else ()
+
+    def _scalars(self, molecule: Molecule) -> Array | None:
+        """How many atoms of each channel's element there are, float32 [C]."""
+        if not self.composition:
+            return None
+        channels = self._channel_of[molecule.elements].astype(np.int64)
+        return np.bincount(channels, minlength=len(self._symbols)).astype(np.float32)
 
     @cached_property
     def _channel_of(self) -> Array:

@@ -12,8 +12,6 @@ from rawdiff_molecules.geometry import CA, C, N, angle, dihedral, distance
 CA_CA = 3.8
 """Distance of neighbours' CA in Angstrom, if the peptide bond between them is trans."""
 
-CA_CA_CIS = 2.94
-
 BONDS = {"N-CA": 1.458, "CA-C": 1.525, "C-O": 1.231, "C-N": 1.329}
 """Lengths in Angstrom; the last one reaches to the next residue. (Engh and Huber 1991)"""
 

@@ -82,6 +82,12 @@ class DataInfo:
         """0 where samples have no labels."""
         return len(self.class_names)
 
+    @property
+    def are_told(self) -> bool:
+        """Whether more than a label must be told of a sample before it can be drawn."""
+        of_real = (self.scalar_names, self.num_context_channels, self.place_names, self.sizes_vary)
+        return any(of_real)
+
 
 @dataclass(frozen=True)
 class Batch:

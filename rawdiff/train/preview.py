@@ -40,7 +40,7 @@ def draw_picture(
     conditions = draw_conditions(info, num_samples, labels, lambda: data.real)
     flow, precision = recipe.flow.resolved(info.shape), recipe.train.precision
     sampler = Sampler(call, patcher, flow, info, state.device, precision)
-    batches = draw_all(sampler, num_samples, conditions, recipe.sample)
+    batches = draw_all(sampler, num_samples, conditions, recipe.sample.like_real())
     samples = torch.cat(list(batches)).numpy()
     image = make_writer(recipe, info).draw(samples, info=info, labels=labels, columns=8)
     try:

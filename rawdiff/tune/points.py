@@ -157,7 +157,7 @@ class Tuning:
             conditions = draw_conditions(
                 info, NUM_SHOWN, settings.labels, lambda: open_data(recipe).real
             )
-            drawn = list(draw_all(model.sampler, NUM_SHOWN, conditions, settings))
+            drawn = list(draw_all(model.sampler, NUM_SHOWN, conditions, settings.like_real()))
             image = picture.draw_samples(torch.cat(drawn).numpy(), info, columns=NUM_SHOWN)
             edge = picture.MARGIN
             image = image.crop((edge, edge, image.width - edge, image.height - edge))

@@ -258,3 +258,26 @@ def test_scores_stand_beside_those_of_real_chains(run) -> None:
     report = evaluate_run(run, say=quiet)
     assert report.scores["backbones/ca_ca"][ORACLE] > 0.99
     assert report.scores["backbones/ca_ca"][GENERATED] < 0.9
+
+
+def test_pictures_and_scores_are_of_samples_like_real_ones(packed, run, tmp_path) -> None:
+    """Whatever template new samples are to follow."""
+    motif = write_chain(tmp_path / "whole.pdb", 12)
+    template = ["name=motif", f"path={motif}", 'keep=""']
+    changes = ["train.picture_every=6", "sample.start=0.5"]
+    changes += [f"sample.template.{change}" for change in template]
+    train(load_recipe(recipe_file(tmp_path, packed), changes), quiet)
+    assert len(list((tmp_path / "run" / "pictures").glob("*.png"))) == 2
+    scores = evaluate_run(tmp_path / "run", say=quiet).scores
+    assert scores == evaluate_run(run, say=quiet).scores
+
+
+def test_what_is_told_goes_before_what_the_template_says(run) -> None:
+    model = load(run, say=quiet)
+    template = {"name": "chains", "lengths": [9]}
+    usual, same, other = (
+        model.sample(1, template=template, scalars=scalars).nan_to_num()
+        for scalars in (None, torch.tensor([[9.0]]), torch.tensor([[14.0]]))
+    )
+    assert torch.equal(same, usual)
+    assert not torch.equal(other, usual)

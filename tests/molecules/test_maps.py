@@ -5,8 +5,7 @@ from itertools import permutations
 import gemmi
 import numpy as np
 import pytest
-from lattice_cases import qm9_lattice
-from rawdiff_molecules.maps import DensityMap, channel_map, read_map, write_map
+from rawdiff_molecules.maps import DensityMap, read_map, write_map
 
 from rawdiff.errors import UserError
 
@@ -66,16 +65,6 @@ def test_a_packed_map_is_read(tmp_path):
     path = file_in(tmp_path, (0, 1, 2))
     (tmp_path / "b.map.gz").write_bytes(gzip.compress(path.read_bytes()))
     np.testing.assert_array_equal(read_map(tmp_path / "b.map.gz").values, VALUES)
-
-
-def test_a_channel_of_a_lattice_lies_where_its_voxels_are(tmp_path):
-    lattice = qm9_lattice(4)
-    density = np.random.default_rng(0).random((4, 4, 4), dtype=np.float32)
-    write_map(tmp_path / "c.mrc", channel_map(density, lattice))
-    found = read_map(tmp_path / "c.mrc")
-    assert found.origin == pytest.approx((-0.6,) * 3)
-    assert found.spacing == pytest.approx((0.4,) * 3)
-    np.testing.assert_array_equal(found.values, density)
 
 
 @pytest.mark.parametrize(
