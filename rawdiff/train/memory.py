@@ -17,6 +17,7 @@ from rawdiff.parallel.batch import Shares
 from rawdiff.parallel.footprint import FLOAT32_BYTES, Footprint
 from rawdiff.recipe import TrainSettings
 from rawdiff.train.cost import run_on_nothing
+from rawdiff.train.optimizer import num_moments
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ def memory_parts(
         "weights": local_bytes,
         "gradients": local_bytes,
         "gradients before they are summed": whole if accumulates else 0,
-        "optimizer": 2 * local_bytes,
+        "optimizer": FLOAT32_BYTES * num_moments(network, train),
         **averages,
         "gathered weights": footprint.gathered_bytes,
         "gather buffer": footprint.gather_buffer_bytes if gathers else 0,

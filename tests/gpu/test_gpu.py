@@ -15,8 +15,8 @@ from rawdiff.model.transformer import Transformer, TransformerSettings
 from rawdiff.recipe import EMASettings, GuardSettings
 from rawdiff.recipe_file import load_recipe
 from rawdiff.train.guard import Guard
+from rawdiff.train.optimizer import take_step
 from rawdiff.train.start import train
-from rawdiff.train.state import take_step
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU")
 
