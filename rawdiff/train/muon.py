@@ -64,6 +64,10 @@ class Muon(torch.optim.AdamW):
         super().__init__([{"parts": 0} | group for group in groups], lr=lr, betas=betas, fused=True)
         self.dtype = dtype
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Past AdamW's own, which looks for AdamW's moments in the state of every weight."""
+        torch.optim.Optimizer.__setstate__(self, state)
+
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         assert closure is None
