@@ -1,4 +1,4 @@
-"""Muon orthogonalizes whole matrices, however they are cut."""
+"""Muon takes the same steps however its matrices are cut."""
 
 import json
 from pathlib import Path
