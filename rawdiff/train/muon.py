@@ -42,6 +42,12 @@ def orthogonalize(matrices: Tensor) -> Tensor:
     return X.mT if is_tall else X
 
 
+def orthogonalize_flops(num_rows: int, num_columns: int) -> int:
+    """Operations for one matrix; a multiply-add counts as two."""
+    m, n = sorted((num_rows, num_columns))
+    return NUM_ITERATIONS * (4 * m * m * n + 2 * m**3)
+
+
 class Muon(torch.optim.AdamW):
     """Muon with Nesterov momentum for groups that have `parts`; fused AdamW for all others.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -13,7 +14,9 @@ from rawdiff.model.network import Network
 from rawdiff.parallel.apply import local
 from rawdiff.precision import multiplies_in_bfloat16
 from rawdiff.recipe import TrainSettings
-from rawdiff.train.muon import Muon
+from rawdiff.train.muon import Muon, orthogonalize_flops
+
+BFLOAT16_BYTES = 2
 
 
 def make_optimizer(network: Network, train: TrainSettings) -> torch.optim.AdamW:
@@ -26,12 +29,9 @@ def make_optimizer(network: Network, train: TrainSettings) -> torch.optim.AdamW:
     ]
     if not hidden:
         return torch.optim.AdamW(groups, lr=train.learning_rate, betas=train.betas, fused=True)
-    equal: dict[tuple[torch.Size, int], list[Tensor]] = defaultdict(list)
-    for p, parts in hidden.items():
-        equal[p.shape, parts].append(p)
     groups += [
         {"params": matrices, "weight_decay": train.weight_decay, "parts": parts}
-        for (_, parts), matrices in equal.items()
+        for (_, parts), matrices in _equal(hidden).items()
     ]
     in_bfloat16 = multiplies_in_bfloat16(train.precision, network.device.type)
     return Muon(
@@ -55,6 +55,35 @@ def num_moments(network: Network, train: TrainSettings) -> int:
     """Values that the optimizer keeps on this process: two for each weight, one where Muon acts."""
     hidden = _muon_matrices(network, train)
     return sum(local(p.detach()).numel() * (1 if p in hidden else 2) for p in network.parameters())
+
+
+@dataclass(frozen=True)
+class MuonCost:
+    """Of a step, on a process that owns the most matrices: operations, and bytes that it sends to
+    those that share the weights, and receives."""
+
+    flops: int = 0
+    sent_bytes: int = 0
+
+
+def muon_cost(network: Network, train: TrainSettings, num_sharing: int) -> MuonCost:
+    """With products in bfloat16; nothing for AdamW."""
+    flops = num_sent = 0
+    for (shape, parts), matrices in _equal(_muon_matrices(network, train)).items():
+        num_rows, num_columns = shape
+        of_owner = -(-len(matrices) // num_sharing)
+        flops += of_owner * parts * orthogonalize_flops(num_rows // parts, num_columns)
+        of_other = of_owner * -(-num_rows // num_sharing) * num_columns
+        num_sent += 2 * (num_sharing - 1) * of_other  # there, and back
+    return MuonCost(flops, BFLOAT16_BYTES * num_sent)
+
+
+def _equal(matrices: Mapping[Tensor, int]) -> dict[tuple[torch.Size, int], list[Tensor]]:
+    """By shape and number of parts."""
+    found: dict[tuple[torch.Size, int], list[Tensor]] = defaultdict(list)
+    for p, parts in matrices.items():
+        found[p.shape, parts].append(p)
+    return found
 
 
 def _muon_matrices(network: Network, train: TrainSettings) -> Mapping[Tensor, int]:

@@ -5,15 +5,19 @@ import torch
 from rawdiff_toy.mlp import MLPSettings
 from runs import differences, random_recipe
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from rawdiff.cli import main
 from rawdiff.errors import UserError
 from rawdiff.grid import Axis, PatchGrid
 from rawdiff.model.network import Interface, Network
 from rawdiff.model.transformer import Transformer, TransformerSettings
+from rawdiff.parallel.apply import parallelize
+from rawdiff.parallel.pretend import pretend_processes
+from rawdiff.parallel.settings import ParallelSettings
 from rawdiff.recipe import TrainSettings
 from rawdiff.train.muon import Muon, orthogonalize
-from rawdiff.train.optimizer import make_optimizer, num_moments, take_step
+from rawdiff.train.optimizer import MuonCost, make_optimizer, muon_cost, num_moments, take_step
 
 TRAIN = TrainSettings(
     num_steps=1, batch_size=1, learning_rate=0.01, optimizer="muon", weight_decay=0.1
@@ -138,6 +142,30 @@ def test_the_rest_moves_as_by_adamw_and_every_moment_is_counted() -> None:
     first, second = (dict(network.named_parameters()) for network in networks)
     for name, p in first.items():
         assert torch.equal(p, second[name]) == (p not in networks[0].hidden_matrices), name
+
+
+def test_a_step_computes_and_sends_what_was_planned(monkeypatch) -> None:
+    """On one process, and on the first of 3, which owns most; here in float32, not in bfloat16."""
+    alone, shared, sent = transformer(), transformer(), []
+
+    def count(received: Tensor, sending: Tensor, group: object) -> None:
+        sent.append(sending.nbytes * 2 // 3)  # a third is its own
+        received.zero_()
+
+    monkeypatch.setattr(torch.distributed, "all_to_all_single", count)
+    with pretend_processes(3, 3) as processes:
+        parallelize(shared, ParallelSettings(), processes, torch.device("cpu"))
+        for network, num_sharing in ((alone, 1), (shared, 3)):
+            optimizer = make_optimizer(network, TRAIN)
+            for p in network.parameters():
+                p.grad = torch.zeros_like(p)
+            with FlopCounterMode(display=False) as counter:
+                take_step(optimizer, TAKEN)
+            cost = muon_cost(network, TRAIN, num_sharing)
+            assert counter.get_total_flops() == cost.flops > 0
+            assert sum(sent) == 2 * cost.sent_bytes
+        assert sent
+    assert muon_cost(alone, TRAIN.model_copy(update={"optimizer": "adamw"}), 1) == MuonCost()
 
 
 def test_a_run_with_muon_goes_on_bit_for_bit_and_not_with_another_optimizer(
