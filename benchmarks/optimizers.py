@@ -24,7 +24,7 @@ from rawdiff.train.optimizer import make_optimizer, muon_cost, take_step
 from rawdiff.train.setup import first_weights, set_up
 
 OPTIMIZERS = ("adamw", "muon")
-RATES = (1e-3, 2e-3, 4e-3, 8e-3)
+RATES = (2e-3, 4e-3, 8e-3, 1.6e-2)
 NETWORKS = {
     "cpu": {"width 256, depth 4": ("demo", "model.width=256")},
     "cuda": {"JiT-B/16": ("imagenet_jit_b16",), "JiT-L/16": ("imagenet_jit_l16",)},
