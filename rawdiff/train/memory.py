@@ -110,8 +110,9 @@ def memory_parts(
 ) -> dict[str, int]:
     """Bytes by part, of the process with the largest shards; no process ever holds more at a time.
 
-    Not counted: the batch itself, noise, and what CUDA and its libraries take. Gradients are there
-    when activations are gone, so the sum is a little more than the peak.
+    Not counted: the batch itself, noise, what Muon computes when activations are gone, and what
+    CUDA and its libraries take. Gradients are there when activations are gone, so the sum is a
+    little more than the peak.
     """
     local_bytes = FLOAT32_BYTES * footprint.num_local
     accumulates = footprint.is_spread and shares.num_micro_batches > 1

@@ -8,7 +8,7 @@ sharded, and cannot leave a step out without waiting for the device.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -51,7 +51,7 @@ def orthogonalize_flops(num_rows: int, num_columns: int) -> int:
 class Muon(torch.optim.AdamW):
     """Muon with Nesterov momentum for groups that have `parts`; fused AdamW for all others.
 
-    Such a group holds equal matrices, each made of so many equal ones below another, which are
+    Such a group holds equal matrices, each made of so many, one below another, which are
     orthogonalized each by itself, all of a group at once and in `dtype`. Of sharded ones each
     process puts together and orthogonalizes some. A step is left out where `found_inf` is not 0,
     as by the fused AdamW.
@@ -87,26 +87,27 @@ class Muon(torch.optim.AdamW):
 
     def _step_matrices(self, group: dict[str, Any]) -> None:
         matrices = [p for p in group["params"] if p.grad is not None]
+        if not matrices:
+            return
         for p in matrices:
             if not self.state[p]:
                 self.state[p]["momentum_buffer"] = torch.zeros_like(p)
-        taken = self._taken(matrices)
-        if not matrices or (taken.device.type == "cpu" and not taken):  # asking costs nothing there
+        taken = self._taken(local(matrices[0]).device)
+        if taken.device.type == "cpu" and not taken:  # where nothing is under way, asking is free
             return
-        rate, parts = group["lr"], group["parts"]
+        rate, decay, parts = group["lr"], group["weight_decay"], group["parts"]
         num_rows, num_columns = matrices[0].shape
         scale = ADAM_RMS * math.sqrt(max(num_rows // parts, num_columns))
 
-        def updates(whole: Tensor) -> Tensor:
+        def orthogonalize_parts(whole: Tensor) -> Tensor:
             split = rearrange(whole, "k (s r) c -> (k s) r c", s=parts)
             return rearrange(orthogonalize(split), "(k s) r c -> k (s r) c", s=parts)
 
         directions = torch.stack([self._direction(p, taken) for p in matrices])
-        for p, update in zip(
-            matrices, compute_whole(updates, directions, like=matrices[0]), strict=True
-        ):
+        updates = compute_whole(orthogonalize_parts, directions, like=matrices[0])
+        for p, update in zip(matrices, updates, strict=True):
             old = local(p.detach())
-            new = (old * (1 - rate * group["weight_decay"])).sub_(update, alpha=rate * scale)
+            new = (old * (1 - rate * decay)).sub_(update, alpha=rate * scale)
             torch.where(taken, new, old, out=old)
 
     def _direction(self, p: Tensor, taken: Tensor) -> Tensor:
@@ -116,8 +117,7 @@ class Muon(torch.optim.AdamW):
         lerp_if(taken, momentum, gradient, 1 - MOMENTUM)
         return gradient.lerp(momentum, MOMENTUM).to(self.dtype)
 
-    def _taken(self, matrices: Iterable[Tensor]) -> Tensor:
-        if self.found_inf is not None:
-            return self.found_inf == 0
-        device = next((local(p).device for p in matrices), torch.device("cpu"))
-        return torch.ones((), dtype=torch.bool, device=device)
+    def _taken(self, device: torch.device) -> Tensor:
+        if self.found_inf is None:
+            return torch.ones((), dtype=torch.bool, device=device)
+        return self.found_inf == 0
