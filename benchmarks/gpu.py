@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[1]
 STEPS = {
     "GPU tests": ["-m", "pytest", "-q", "-o", "addopts=", "tests/gpu"],
     "train step": ["benchmarks/train_step.py", "--device", "cuda"],
+    "optimizers": ["benchmarks/optimizers.py", "--device", "cuda"],
     "overhead": ["benchmarks/overhead.py", "--device", "cuda", "--steps", "50"],
     "save": ["benchmarks/save.py", "--device", "cuda"],
 }

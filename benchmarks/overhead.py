@@ -27,9 +27,9 @@ from rawdiff.model.network import Network
 from rawdiff.parallel.processes import ALONE
 from rawdiff.precision import autocast, choose_device
 from rawdiff.recipe import CheckpointSettings, Recipe
+from rawdiff.train.optimizer import make_optimizer
 from rawdiff.train.setup import set_up
 from rawdiff.train.start import train
-from rawdiff.train.state import make_optimizer
 from rawdiff.train.watchdog import Watchdog
 
 NUM_BATCHES = 4

@@ -251,6 +251,10 @@ def _exchange(plan: Plan) -> Iterator[Row]:
         if size:
             text = f"{size / 1e9:,.3g} GB sent by each GPU in a step: {_duration(duration)}"
             yield Row(name, text)
+    if plan.muon.flops:
+        sent = f"{plan.muon.sent_bytes / 1e9:,.3g} GB sent by a GPU" if footprint.shard > 1 else ""
+        work = f"{plan.muon.flops / 1e12:,.3g} TFLOP"
+        yield Row("Muon", f"{', '.join(filter(None, (work, sent)))}: {_duration(seconds.muon)}")
 
 
 def _pace(plan: Plan) -> Iterator[Row]:

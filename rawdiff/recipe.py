@@ -78,11 +78,14 @@ def power_width(name: str) -> float | None:
 
 
 class TrainSettings(Settings):
-    """How long, in which steps and with which optimizer (AdamW).
+    """How long, in which steps and with which optimizer.
 
     A step updates the weights once, with `batch_size` samples over all processes;
     `micro_batch_size` of them are on a device at a time. The learning rate rises over
     `warmup_samples`, then follows `schedule` down to `final_learning_rate` at the end of the run.
+    `optimizer: muon` moves the matrices between hidden layers along orthogonalized momentum, and
+    all else by AdamW, with the same learning rate and weight decay. (Liu et al. 2025, arXiv
+    2502.16982) `betas` are AdamW's.
     `class_loss_weight` multiplies the cross entropy of a class head (`model.class_head`), beside
     the sum of a sample's squared errors.
     `init_from` starts from the weights of another run or export. `stop_after_hours` stops each call
@@ -92,6 +95,7 @@ class TrainSettings(Settings):
     num_steps: int = Field(ge=1)
     batch_size: int = Field(ge=1)
     micro_batch_size: int | None = Field(default=None, ge=1)
+    optimizer: Literal["adamw", "muon"] = "adamw"
     learning_rate: float = Field(default=2e-4, gt=0)
     warmup_samples: int = Field(default=0, ge=0)
     schedule: Literal["constant", "cosine", "linear"] = "constant"

@@ -22,6 +22,7 @@ from rawdiff.precision import multiplies_in_bfloat16
 from rawdiff.recipe import Recipe
 from rawdiff.train.cost import PEAK_FLOPS, Cost, measure_cost
 from rawdiff.train.memory import Activations, measure_activations, memory_parts
+from rawdiff.train.optimizer import MuonCost, muon_cost
 
 EXPECTED_MFU = 0.4
 USABLE = 0.9  # of the memory; the rest is for CUDA, its libraries and gaps between tensors
@@ -63,12 +64,14 @@ class Machines:
 
 @dataclass(frozen=True)
 class Seconds:
-    """Of one step. What is exchanged while others compute is hidden."""
+    """Of one step. What is exchanged while others compute is hidden; what Muon does is not, its
+    products are part of `compute`."""
 
     compute: float
     gather: float
     reduce_scatter: float
     all_reduce: float
+    muon: float
     step: float
 
     @property
@@ -87,6 +90,7 @@ class Plan:
     cost: Cost
     activations: Activations
     parts: dict[str, int]
+    muon: MuonCost
 
     @property
     def step_bytes(self) -> int:
@@ -125,12 +129,15 @@ class Plan:
         forwards = num_gatherings * max(forward, first) + (num - num_gatherings) * forward
         backwards = (num - 1) * max(backward, again)
         backwards += max(backward, again + reduce_scatter + all_reduce)
+        products, handed_over = self.muon.flops / machines.flops, self.muon.sent_bytes
+        muon = products + handed_over / among_sharers
         return Seconds(
-            compute=num * (forward + backward),
+            compute=num * (forward + backward) + products,
             gather=num_gatherings * (first + again),
             reduce_scatter=reduce_scatter,
             all_reduce=all_reduce,
-            step=forwards + backwards,
+            muon=muon,
+            step=forwards + backwards + muon,
         )
 
     def _bandwidth(self, count: int, *, stride: int) -> float:
@@ -177,7 +184,8 @@ def make_plan(
         parallelize(network, parallel, processes, torch.device("cpu"))
         footprint = measure_footprint(network, parallel, mesh)
         parts = memory_parts(network, footprint, train, activations, shares)
-    return Plan(recipe, machines, footprint, shares, cost, activations, parts)
+        muon = muon_cost(network, train, footprint.shard)
+    return Plan(recipe, machines, footprint, shares, cost, activations, parts, muon)
 
 
 def advise(plan: Plan, info: DataInfo, patcher: Patcher) -> Iterator[tuple[str, Plan]]:

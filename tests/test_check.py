@@ -167,6 +167,10 @@ def test_a_step_takes_its_computing_and_the_exchange_that_does_not_hide_behind()
     assert plan.seconds.step == pytest.approx(6 * macs / 0.4 / 989e12)
     again = _plan("parallel.activation_checkpoint=true", count=8)
     assert again.seconds.step == pytest.approx(8 * macs / 0.4 / 989e12)
+    muon = _plan("train.optimizer=muon", count=8, inside=400)
+    extra = muon.muon.flops / 0.4 / 989e12 + muon.muon.sent_bytes / 400e9
+    assert muon.seconds.step == pytest.approx(plan.seconds.step + extra)
+    assert 1.01 * plan.seconds.step < muon.seconds.step < 1.05 * plan.seconds.step
     slow = _plan(count=8, inside=0.001).seconds
     assert slow.step > 0.99 * (slow.gather + slow.reduce_scatter)
     assert slow.not_hidden > 0.9 * slow.step

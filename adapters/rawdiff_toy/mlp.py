@@ -72,6 +72,11 @@ class MLP(Network):
             h = F.relu(layer(h))
         return self.last_layer(h).view_as(z_t).float()
 
+    @property
+    def hidden_matrices(self) -> dict[Tensor, int]:
+        """Those of all layers but the first, which reads the patches, and the last."""
+        return {p: 1 for p in self.layers[1:].parameters() if p.dim() == 2}
+
     @torch.no_grad()
     def initialize(self, seed: int) -> None:
         """Weights uniform with variance 2 / inputs (He et al. 2015), the last layer's and biases 0.

@@ -101,6 +101,11 @@ class Attention(nn.Module):
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         return self.proj(rearrange(out, "b h n d -> b n (h d)"))
 
+    @property
+    def hidden_matrices(self) -> dict[Tensor, int]:
+        """Weights, and how many matrices each is made of; the same below."""
+        return {self.qkv.weight: 3, self.proj.weight: 1}
+
 
 class SwiGLU(nn.Module):
     """(SiLU(x W1) * x W2) W3, the first two products in one. (Shazeer 2020)"""
@@ -114,6 +119,10 @@ class SwiGLU(nn.Module):
         u, w = self.w12(x).chunk(2, dim=-1)
         return self.w3(F.silu(u) * w)
 
+    @property
+    def hidden_matrices(self) -> dict[Tensor, int]:
+        return {self.w12.weight: 2, self.w3.weight: 1}
+
 
 class GELUMLP(nn.Module):
     """Two layers with GELU between; for ablations."""
@@ -124,6 +133,10 @@ class GELUMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.w2(F.gelu(self.w1(x)))
+
+    @property
+    def hidden_matrices(self) -> dict[Tensor, int]:
+        return {self.w1.weight: 1, self.w2.weight: 1}
 
 
 class Modulation(nn.Module):

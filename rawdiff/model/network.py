@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -92,6 +92,15 @@ class Network(nn.Module, ABC):
         Each is compiled, recomputed and sharded by itself; a small network needs none.
         """
         return ()
+
+    @property
+    def hidden_matrices(self) -> Mapping[Tensor, int]:
+        """Weights between hidden layers, which Muon may train, and of how many matrices each is.
+
+        One that computes several products at once holds equal matrices, one below another. What
+        reads the input or a condition, or writes the output, is not among them.
+        """
+        return {}
 
     @property
     def has_class_head(self) -> bool:

@@ -6,7 +6,7 @@ each one lies, but not what they are.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -16,11 +16,14 @@ from rawdiff.errors import UserError
 from rawdiff.grid import PatchGrid
 from rawdiff.model.initialize import initialize
 from rawdiff.model.layers import (
+    GELUMLP,
+    Attention,
     Block,
     LastLayer,
     PatchEmbedding,
     Rotation,
     ScalarEmbedding,
+    SwiGLU,
     TimeEmbedding,
 )
 from rawdiff.model.network import DropoutKey, Interface, Network
@@ -138,6 +141,11 @@ class Transformer(Network):
     @property
     def units(self) -> Sequence[nn.Module]:
         return tuple(self.blocks)
+
+    @property
+    def hidden_matrices(self) -> Mapping[Tensor, int]:
+        layers = (m for m in self.modules() if isinstance(m, Attention | SwiGLU | GELUMLP))
+        return {p: parts for layer in layers for p, parts in layer.hidden_matrices.items()}
 
     @property
     def has_class_head(self) -> bool:

@@ -17,6 +17,7 @@ from rawdiff.parallel.batch import Shares
 from rawdiff.parallel.footprint import FLOAT32_BYTES, Footprint
 from rawdiff.recipe import TrainSettings
 from rawdiff.train.cost import run_on_nothing
+from rawdiff.train.optimizer import num_moments
 
 
 @dataclass(frozen=True)
@@ -109,8 +110,9 @@ def memory_parts(
 ) -> dict[str, int]:
     """Bytes by part, of the process with the largest shards; no process ever holds more at a time.
 
-    Not counted: the batch itself, noise, and what CUDA and its libraries take. Gradients are there
-    when activations are gone, so the sum is a little more than the peak.
+    Not counted: the batch itself, noise, what Muon computes when activations are gone, and what
+    CUDA and its libraries take. Gradients are there when activations are gone, so the sum is a
+    little more than the peak.
     """
     local_bytes = FLOAT32_BYTES * footprint.num_local
     accumulates = footprint.is_spread and shares.num_micro_batches > 1
@@ -122,7 +124,7 @@ def memory_parts(
         "weights": local_bytes,
         "gradients": local_bytes,
         "gradients before they are summed": whole if accumulates else 0,
-        "optimizer": 2 * local_bytes,
+        "optimizer": FLOAT32_BYTES * num_moments(network, train),
         **averages,
         "gathered weights": footprint.gathered_bytes,
         "gather buffer": footprint.gather_buffer_bytes if gathers else 0,

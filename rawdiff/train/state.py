@@ -15,31 +15,12 @@ from torch.distributed.checkpoint.state_dict import (
 from rawdiff.averages.ema import EMA
 from rawdiff.model.network import Network
 from rawdiff.parallel.apply import all_whole
-from rawdiff.recipe import Recipe, TrainSettings
+from rawdiff.recipe import Recipe
 from rawdiff.train.guard import Guard
+from rawdiff.train.optimizer import make_optimizer, take_step
 from rawdiff.train.schedule import learning_rate
 
 NUM_TIME_BINS = 5
-
-
-def make_optimizer(network: Network, train: TrainSettings) -> torch.optim.AdamW:
-    """AdamW in float32; weight decay acts on matrices alone."""
-    matrices = [p for p in network.parameters() if p.dim() >= 2]
-    vectors = [p for p in network.parameters() if p.dim() < 2]
-    groups = [
-        {"params": matrices, "weight_decay": train.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=train.learning_rate, betas=train.betas, fused=True)
-
-
-def take_step(optimizer: torch.optim.AdamW, taken: Tensor) -> None:
-    """A step of the fused optimizer; if it is not `taken`, its kernel leaves all as it was.
-
-    That is how torch's gradient scaler skips steps, too.
-    """
-    optimizer.found_inf = taken.logical_not().float()  # type: ignore[attr-defined]
-    optimizer.step()
 
 
 class StepSums:

@@ -15,8 +15,9 @@ from rawdiff.model.transformer import Transformer, TransformerSettings
 from rawdiff.recipe import EMASettings, GuardSettings
 from rawdiff.recipe_file import load_recipe
 from rawdiff.train.guard import Guard
+from rawdiff.train.muon import Muon
+from rawdiff.train.optimizer import take_step
 from rawdiff.train.start import train
-from rawdiff.train.state import take_step
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU")
 
@@ -48,9 +49,16 @@ def test_the_network_agrees_with_the_cpu() -> None:
     assert float((rough.cpu() - expected).norm() / expected.norm()) < 3e-2
 
 
-def test_a_step_is_judged_and_taken_or_skipped_without_waiting_for_the_gpu() -> None:
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_a_step_is_judged_and_taken_or_skipped_without_waiting_for_the_gpu(name) -> None:
     network = torch.nn.Linear(64, 64, device="cuda")
     optimizer = torch.optim.AdamW(network.parameters(), fused=True)
+    if name == "muon":
+        groups = [
+            {"params": [network.weight], "weight_decay": 0.1, "parts": 2},
+            {"params": [network.bias], "weight_decay": 0.0},
+        ]
+        optimizer = Muon(groups, lr=1e-3, betas=(0.9, 0.95), dtype=torch.bfloat16)
     ema = EMA(EMASettings(decay=0.9), network)
     guard = Guard(GuardSettings(), torch.device("cuda"))
     norms = torch.ones(60, device="cuda")

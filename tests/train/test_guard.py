@@ -119,8 +119,10 @@ def bits(state: TrainState) -> dict[str, Tensor]:
     return {name: t.detach().clone().view(torch.int32) for name, t in tensors.items()}
 
 
-def test_a_step_that_is_not_taken_moves_the_clock_and_not_one_bit(tmp_path) -> None:
-    recipe = load_recipe(small(tmp_path), ["train.weight_decay=0.1"])
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_step_that_is_not_taken_moves_the_clock_and_not_one_bit(tmp_path, optimizer) -> None:
+    keys = ["train.weight_decay=0.1", f"train.optimizer={optimizer}"]
+    recipe = load_recipe(small(tmp_path), keys)
     data = open_data(recipe)
     patcher = make_patcher(
         recipe, data.train.info, take_statistics(recipe, data.train), torch.device("cpu")
@@ -143,7 +145,9 @@ def test_a_step_that_is_not_taken_moves_the_clock_and_not_one_bit(tmp_path) -> N
     assert [name for name in before if not torch.equal(before[name], after[name])] == []
     assert state.step == 3
     update(0.1, True)
-    assert all(not torch.equal(t, after[n]) for n, t in bits(state).items() if "exp_avg" in n)
+    moments = {n: t for n, t in bits(state).items() if "exp_avg" in n or "momentum" in n}
+    assert any("momentum" in name for name in moments) == (optimizer == "muon")
+    assert all(not torch.equal(t, after[name]) for name, t in moments.items())
 
 
 def test_one_process_with_a_bad_loss_closes_the_gate_of_all(tmp_path) -> None:
