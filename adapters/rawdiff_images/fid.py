@@ -19,9 +19,9 @@ from rawdiff.data.dataset import DataInfo
 from rawdiff.errors import UserError
 from rawdiff.evaluate.evaluator import Basis, FeatureEvaluator, Features, Goal, OwnReference
 from rawdiff.precision import choose_device
-from rawdiff_images.crop import Mode
 from rawdiff_images.folder import ImageFolder
 from rawdiff_images.inception import LOGITS, NUM_FEATURES, POOL, inception, library, weights_origin
+from rawdiff_images.pixels import Mode
 
 MODES: dict[int, Mode] = {1: "L", 3: "RGB"}
 IMAGES = "arr_0"  # the key of images in a published .npz

@@ -19,8 +19,8 @@ from rawdiff.model.settings import SIZES
 from rawdiff.model.transformer import TransformerSettings
 from rawdiff.recipe import Recipe
 from rawdiff.recipe_file import built_in_recipes, load_recipe
-from rawdiff_images.crop import Mode
 from rawdiff_images.jit_layout import Layout
+from rawdiff_images.pixels import Mode
 
 SMALLEST = "imagenet_jit_b16"
 MODES: dict[int, Mode] = {1: "L", 3: "RGB"}

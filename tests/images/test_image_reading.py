@@ -1,11 +1,13 @@
 """Any image file becomes upright 8-bit pixels, and damage is never overlooked."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
-from rawdiff_images.crop import DamagedImageError, center_crop, read_image
+from rawdiff_images.crop import center_crop
+from rawdiff_images.pixels import DamagedImageError, read_pixels
 
 from rawdiff.errors import UserError
 
@@ -16,8 +18,10 @@ def noise(height: int, width: int, channels: int = 3) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (height, width, channels), dtype=np.uint8)
 
 
-def pixel(path: Path, mode: str = "RGB") -> object:
-    return read_image(path, mode).getpixel((0, 0))
+def pixel(path: Path, mode: str = "RGB") -> Any:
+    """(red, green, blue) or the grey value of the first pixel."""
+    values = read_pixels(path, mode)[0, 0].tolist()
+    return tuple(values) if mode == "RGB" else values[0]
 
 
 def test_a_16_bit_image_keeps_its_range(tmp_path: Path) -> None:
@@ -26,15 +30,15 @@ def test_a_16_bit_image_keeps_its_range(tmp_path: Path) -> None:
     Image.fromarray(steps.astype(">u2")).save(tmp_path / "big_endian.tif")
     Image.fromarray(steps.astype(np.int32)).save(tmp_path / "wide.tif")
     for path in sorted(tmp_path.iterdir()):
-        read = np.asarray(read_image(path, "L"))
+        read = read_pixels(path, "L")[..., 0]
         assert np.array_equal(read, np.arange(256).reshape(16, 16)), path
-        assert np.array_equal(np.asarray(read_image(path, "RGB"))[..., 2], read), path
+        assert np.array_equal(read_pixels(path, "RGB")[..., 2], read), path
 
 
 def test_values_beyond_16_bits_are_refused(tmp_path: Path) -> None:
     Image.fromarray(np.full((4, 4), 70000, dtype=np.int32)).save(tmp_path / "a.tif")
     with pytest.raises(UserError, match=r"a\.tif.*70000"):
-        read_image(tmp_path / "a.tif", "L")
+        read_pixels(tmp_path / "a.tif", "L")
 
 
 def test_exif_rotated_image_comes_out_upright(tmp_path: Path) -> None:
@@ -51,7 +55,7 @@ def test_exif_rotated_image_comes_out_upright(tmp_path: Path) -> None:
         exif[0x0112] = orientation
         path = tmp_path / f"{orientation}.png"
         Image.fromarray(np.ascontiguousarray(stored)).save(path, exif=exif)
-        assert np.array_equal(np.asarray(read_image(path, "RGB")), upright), orientation
+        assert np.array_equal(read_pixels(path, "RGB"), upright), orientation
 
 
 def test_transparent_pixels_lie_on_white(tmp_path: Path) -> None:
@@ -87,49 +91,79 @@ def test_truncated_image_stops_with_its_name(tmp_path: Path, suffix: str) -> Non
     path = tmp_path / f"photo.{suffix}"
     Image.fromarray(noise(40, 40)).save(path)
     whole = path.read_bytes()
-    assert read_image(path, "RGB").size == (40, 40)
+    assert read_pixels(path, "RGB").shape == (40, 40, 3)
     for length in (len(whole) // 2, 10, 0):
         path.write_bytes(whole[:length])
         with pytest.raises(DamagedImageError, match=rf"photo\.{suffix}.*on_error: skip"):
-            read_image(path, "RGB")
+            read_pixels(path, "RGB")
 
 
 def test_a_missing_file_is_not_taken_for_a_damaged_one(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"gone\.jpg cannot be opened") as caught:
-        read_image(tmp_path / "gone.jpg", "RGB")
+        read_pixels(tmp_path / "gone.jpg", "RGB")
     assert not isinstance(caught.value, DamagedImageError)
+
+
+def cropped(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """As [rows, columns, C]."""
+    return np.moveaxis(center_crop(pixels, size), 0, -1)
+
+
+def published(pixels: np.ndarray, size: int) -> np.ndarray:
+    """The crop of the published code, by PIL."""
+    image = Image.fromarray(pixels)
+    while min(image.size) >= 2 * size:
+        image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
+    scale = size / min(image.size)
+    width, height = round(image.width * scale), round(image.height * scale)
+    values = np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
+    top, left = (height - size) // 2, (width - size) // 2
+    return values[top : top + size, left : left + size]
 
 
 def test_an_image_of_the_right_size_is_left_alone() -> None:
     pixels = noise(12, 20)
-    assert np.array_equal(np.asarray(center_crop(Image.fromarray(pixels), (12, 20))), pixels)
+    assert np.array_equal(cropped(pixels, (12, 20)), pixels)
 
 
 def test_the_crop_is_the_middle() -> None:
     wide, tall = noise(10, 31), noise(31, 10)
     for pixels, middle in ((wide, wide[:, 10:20]), (tall, tall[10:20])):
-        cropped = np.asarray(center_crop(Image.fromarray(pixels), (10, 10)))
-        assert np.array_equal(cropped, middle)
+        assert np.array_equal(cropped(pixels, (10, 10)), middle)
 
 
 def test_large_images_are_halved_by_block_means_first() -> None:
     pixels = noise(32, 48)
     halves = pixels.reshape(16, 2, 24, 2, 3).mean((1, 3))
     quarters = halves.reshape(8, 2, 12, 2, 3).mean((1, 3))[:, 2:10]
-    cropped = np.asarray(center_crop(Image.fromarray(pixels), (8, 8)), dtype=float)
-    assert np.abs(cropped - quarters).max() <= 2  # each halving rounds rows, then columns
+    difference = cropped(pixels, (8, 8)) - quarters
+    assert np.abs(difference).max() <= 2  # each halving rounds rows, then columns
 
 
-def test_the_rest_is_scaled_in_one_bicubic_step() -> None:
-    image = Image.fromarray(noise(375, 500))
-    scaled = np.asarray(image.resize((341, 256), Image.Resampling.BICUBIC))
-    assert np.array_equal(np.asarray(center_crop(image, (256, 256))), scaled[:, 42:298])
+@pytest.mark.parametrize("size", [(512, 1024), (513, 1024), (514, 771), (1026, 1539)])
+def test_halving_is_that_of_the_published_code(size: tuple[int, int]) -> None:
+    """For even sizes and odd ones: a size that needs no other scaling."""
+    pixels = noise(*size)
+    rows = size[0]
+    while rows >= 2 * 256:
+        rows //= 2
+    assert np.array_equal(cropped(pixels, (rows, rows)), published(pixels, rows))
 
 
-@pytest.mark.parametrize("source", [(7, 100), (100, 7), (33, 65), (5, 5)])
+@pytest.mark.parametrize("source", [(375, 500), (500, 333), (257, 256), (140, 180), (1000, 1200)])
+def test_all_scaling_is_that_of_the_published_code_by_a_grey_level(
+    source: tuple[int, int],
+) -> None:
+    difference = cropped(noise(*source), (256, 256)).astype(int) - published(noise(*source), 256)
+    assert np.abs(difference).max() <= 2
+    assert (np.abs(difference) > 1).mean() < 1e-4
+    assert (difference != 0).mean() < 0.02
+
+
+@pytest.mark.parametrize("source", [(7, 100), (100, 7), (33, 65), (5, 5), (1, 1)])
 @pytest.mark.parametrize("size", [(8, 16), (16, 8), (9, 9)])
 def test_any_image_covers_any_size(source: tuple[int, int], size: tuple[int, int]) -> None:
-    white = Image.new("L", source, 255)
-    cropped = np.asarray(center_crop(white, size))
-    assert cropped.shape == size
-    assert cropped.min() == 255
+    white = np.full((*source, 1), 255, np.uint8)
+    covered = center_crop(white, size)
+    assert covered.shape == (1, *size)
+    assert covered.min() == 255
