@@ -10,7 +10,7 @@ from rawdiff.parallel.processes import ALONE, Processes
 
 Say = Callable[[str], None]
 
-MAX_STEPS = 100
+MAX_STEPS = 30
 AT_LEAST = 3
 
 

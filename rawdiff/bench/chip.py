@@ -29,15 +29,16 @@ def precision_name(recipe: Recipe, device: torch.device) -> str:
 def look_at_chip(recipe: Recipe, device: torch.device) -> Chip:
     """By the vendor's data sheet where it is known, else by a matrix product that is timed."""
     precision = precision_name(recipe, device)
-    peak, source = peak_flops(device), "dense bfloat16 peak of its data sheet"
+    peak, source = peak_flops(device), "the dense bfloat16 peak of its data sheet"
     if peak is None:
         peak = matmul_flops(device, getattr(torch, precision), MATRIX[device.type])
-        source = f"a {precision} matrix product, measured here"
+        source = f"a {precision} matrix product that was timed here"
     if device.type == "cuda":
         memory = torch.cuda.mem_get_info(device)[1]
         return Chip(torch.cuda.get_device_name(device), peak, source, memory, is_gpu=True)
     facts = describe_environment()
-    name = f"{facts['cpu'] or facts['processor']}, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    name = f"{facts['cpu'] or facts['processor']}, {threads} thread{'' if threads == 1 else 's'}"
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return Chip(name, peak, source, memory, is_gpu=False)
 

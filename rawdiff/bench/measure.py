@@ -38,7 +38,7 @@ from rawdiff.train.setup import require_startable
 from rawdiff.train.stopping import stop_before_the_first_step
 
 # Until these shares of the time are gone, after those of reading a few samples and of `search.py`:
-WHOLE, PARTS, READING, BESIDE, SAVING = 0.5, 0.6, 0.7, 0.8, 0.85
+WHOLE, PARTS, READING, BESIDE, SAVING = 0.35, 0.45, 0.53, 0.6, 0.65
 AS_STORED = {"augment", "render"}  # what is done to samples that are real
 MARGIN = 1.2  # of reading over computing, in the number of workers that is tried
 

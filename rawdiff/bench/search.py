@@ -18,8 +18,9 @@ from rawdiff.parallel.batch import Shares
 from rawdiff.train.loop import Loop
 from rawdiff.train.memory import Activations
 
-UNTIL = 0.35  # of the time
-NUM_STEPS = 2
+UNTIL = 0.25  # of the time
+MAX_STEPS = 8  # of each size
+NUM_SIZES = 4  # about so many are tried
 
 
 @dataclass
@@ -94,7 +95,7 @@ class Search:
             torch.compiler.reset()  # it refuses to compile for more than a few sizes
             torch.cuda.reset_peak_memory_stats()
         warm = sum(time_parts(loop, batches, 1).values())
-        num_steps = min(self.budget.num_steps(warm, UNTIL), NUM_STEPS)
+        num_steps = min(self.budget.num_steps(NUM_SIZES * warm, UNTIL), MAX_STEPS)
         parts = in_whole_step(time_parts(loop, batches, num_steps), num_timed, num_all)
         tried = Tried(size, samples_per_second=share / sum(parts.values()))
         if not self.chip.is_gpu:

@@ -16,7 +16,8 @@ from rawdiff.parallel.processes import ALONE
 from rawdiff.precision import multiplies_in_bfloat16
 from rawdiff.train.loop import Loop
 
-COMPILING = 30.0  # seconds that must be left to begin with it
+UNTIL = 0.7  # of the time, for all but compiling
+COMPILING = 15.0  # seconds that must be left to begin with it
 MUCH_SLOWER = 10  # so many times a step may take in another precision
 
 
@@ -29,7 +30,7 @@ def try_variants(
 
     def seconds(loop: Loop) -> float:
         warm = time_steps(loop, batches, 1)
-        return time_steps(loop, batches, min(budget.num_steps(warm, 0.9), 10))
+        return time_steps(loop, batches, min(budget.num_steps(warm, UNTIL), 10))
 
     base = seconds(loop)
     precision = loop.state.recipe.train.precision

@@ -17,7 +17,7 @@ from rawdiff.bench.measured import (
 )
 
 PARTS = {"forward": 0.03, "backward": 0.065, "optimizer": 0.002, "ema": 0.001, "rest": 0.002}
-GPU = Chip("H200", 989e12, "dense bfloat16 peak of its data sheet", 140 * 2**30, is_gpu=True)
+GPU = Chip("H200", 989e12, "the dense bfloat16 peak of its data sheet", 140 * 2**30, is_gpu=True)
 
 
 def measured(**changes) -> Measured:
@@ -49,7 +49,7 @@ def waiting(rates: dict[int, float], own: int, *, is_packed: bool = False) -> li
 def test_where_nothing_is_to_be_gained_that_is_said_with_its_numbers() -> None:
     (only,) = advise(measured())
     assert "are 95% of a step" in only
-    assert "at 39% of what dense bfloat16 peak" in only
+    assert "at 39% of the dense bfloat16 peak" in only
 
 
 def test_a_loader_that_is_too_slow_is_named_with_both_rates_and_the_measured_cure() -> None:
@@ -82,6 +82,13 @@ def test_a_micro_batch_that_is_faster_is_advised_with_its_gain_and_its_memory() 
     assert "128 samples at a time instead of 64 give 1.20 times" in only
     assert "(3,072.0 instead of 2,560.0, with 32.00 GiB at most)" in only
     assert "`train.micro_batch_size=128`" in only
+
+
+def test_a_micro_batch_is_not_advised_where_the_own_one_was_as_fast_in_whole_steps() -> None:
+    tried = (Tried(64, 2000.0, 2**34), Tried(128, 2600.0, 2**35))
+    sizes = Sizes(256, 256, own=64, used=64, num_timed=4, tried=tried)
+    (only,) = advise(measured(sizes=sizes))
+    assert "micro_batch_size" not in only
 
 
 def test_a_micro_batch_that_does_not_fit_is_replaced_by_the_largest_that_does() -> None:
