@@ -34,8 +34,17 @@ def test_the_largest_size_that_fits_is_found_wherever_the_search_begins(share) -
             gpu = Gpu(limit)
             fitting = [size for size in sizes if size <= limit]
             assert find_largest(sizes, first, gpu.fits) == (fitting[-1] if fitting else None)
-            assert len(gpu.tried) == len(set(gpu.tried)) <= 2 * len(sizes).bit_length() + 7
+            assert len(gpu.tried) == len(set(gpu.tried))
             assert gpu.num_freed == sum(size > limit for size in gpu.tried)
+
+
+def test_few_of_many_sizes_are_tried() -> None:
+    sizes = sizes_of(27720)
+    assert len(sizes) == 96
+    for limit in range(1, 27721, 100):
+        gpu = Gpu(limit)
+        find_largest(sizes, 60, gpu.fits)
+        assert len(gpu.tried) <= 12
 
 
 def test_other_errors_are_not_taken_for_want_of_memory() -> None:
