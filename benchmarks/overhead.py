@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from measure import Parts, write_result
+from measure import write_result
 from train_step import recipe
 
 from rawdiff.assemble import open_data, take_statistics
+from rawdiff.bench.parts import Parts
 from rawdiff.model.network import Network
 from rawdiff.parallel.processes import ALONE
 from rawdiff.precision import autocast, choose_device

@@ -1,7 +1,7 @@
 """Where the time of a training step goes: python benchmarks/train_step.py [--device cuda]
 
-The steps of the loop of `rawdiff train`, timed one by one: width 256, depth 4, 4 heads,
-64 x 64 RGB, patches of 8, bottleneck 64, 8 in-context patches, batch 32, two EMAs.
+The steps of the loop of `rawdiff train`, timed as `rawdiff bench` times them: width 256, depth 4,
+4 heads, 64 x 64 RGB, patches of 8, bottleneck 64, 8 in-context patches, batch 32, two EMAs.
 """
 
 from __future__ import annotations
@@ -12,17 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from measure import Parts, write_result
+from measure import write_result
 
-from rawdiff.assemble import make_network, make_patcher, materialize, open_data, take_statistics
-from rawdiff.data.loading import run_batches
-from rawdiff.model.initialize import initialize
+from rawdiff.assemble import open_data, take_statistics
+from rawdiff.bench.stand import open_loop, scratch_folder
+from rawdiff.bench.steps import time_parts
+from rawdiff.parallel.processes import ALONE
 from rawdiff.precision import choose_device
 from rawdiff.recipe import Recipe
-from rawdiff.train.cost import measure_cost
-from rawdiff.train.objective import Objective
-from rawdiff.train.state import StepSums, TrainState
 
 LIMIT = 0.05  # of a step, for every part but forward and backward
 
@@ -66,49 +63,20 @@ def measure(settings: Recipe, num_steps: int) -> dict[str, Any]:
     device = choose_device(settings.train.device)
     data = open_data(settings)
     statistics = take_statistics(settings, data.train)
-    patcher = make_patcher(settings, data.train.info, statistics, device)
-    network = make_network(settings, data.train.info, patcher)
-    cost = measure_cost(network)
-    network = materialize(network, device)
-    initialize(network, settings.seed)
-    state = TrainState(settings, network)
-    objective = Objective(settings, patcher, data.train, device)
-    batches = run_batches(data.train, seed=0, batch_size=32, start=0, num_workers=0)
-
-    parts = Parts(device)
-    state.optimizer.step = parts.wrap("optimizer", state.optimizer.step)  # type: ignore[method-assign]
-    for _ in range(num_steps + 3):
-        if state.step == 3:
-            parts.seconds.clear()  # the first steps warm up
-        with parts.time("step"):
-            with parts.time("data"):
-                batch = next(batches)
-            with parts.time("patches"):
-                weight = objective.weight(batch)
-                prepared = objective.prepare(batch)
-            with parts.time("noise"):
-                noised = objective.add_noise(prepared)
-            with parts.time("forward"):
-                errors = objective.errors(state.network, prepared, noised)
-            with parts.time("backward"):
-                torch.autograd.backward(errors.total / weight)
-            with parts.time("clip"):
-                norm = torch.nn.utils.clip_grad_norm_(state.network.parameters(), 1.0)
-            sums = StepSums(device, num_damaged=0)
-            with parts.time("guard"):
-                taken = state.guard.judge(errors.total.detach() / weight, norm)
-            with parts.time("update"):
-                state.update(taken)
-            with parts.time("metrics"):
-                sums.add(errors.total.detach() / weight, errors.per_sample, errors.t)
-                state.window.add(sums, norm, taken)
-    return _summary(parts.medians(), cost.train_flops * 32)
+    with (
+        scratch_folder(settings.run_dir, ALONE) as folder,
+        open_loop(settings, data, statistics, device, ALONE, folder) as loop,
+    ):
+        batches = loop.training.open_batches()
+        time_parts(loop, batches, 3)  # the first steps warm up
+        parts = time_parts(loop, batches, num_steps)
+        flops = loop.log.cost.train_flops * settings.train.batch_size
+    return _summary(parts, flops)
 
 
-def _summary(seconds: dict[str, float], flops: int) -> dict[str, Any]:
-    seconds["ema"] = seconds.pop("update") - seconds["optimizer"]
-    step = seconds.pop("step")
-    shares = {name: value / step for name, value in seconds.items()}
+def _summary(parts: dict[str, float], flops: int) -> dict[str, Any]:
+    step = sum(parts.values())
+    shares = {name: seconds / step for name, seconds in parts.items()}
     slow = [n for n, share in shares.items() if share > LIMIT and n not in ("forward", "backward")]
     return {
         "step_ms": 1e3 * step,

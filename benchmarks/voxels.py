@@ -18,12 +18,13 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from measure import Parts, write_result
+from measure import write_result
 from rawdiff_molecules.decode import Decoded, decode
 from rawdiff_molecules.elements import element_number
 from rawdiff_molecules.molecules import Molecules
 
 from rawdiff.assemble import make_network, make_patcher, materialize, take_statistics
+from rawdiff.bench.parts import Parts
 from rawdiff.data.dataset import Array, collate
 from rawdiff.data.loading import Subset
 from rawdiff.model.network import Network

@@ -73,6 +73,18 @@ def packed_or_raw(dataset: Dataset) -> Dataset:
     return packed
 
 
+def info_without_data(recipe: Recipe) -> DataInfo:
+    """UserError where the recipe alone does not say what samples look like."""
+    try:
+        return recipe.data.info
+    except UserError as error:
+        raise UserError(
+            f"{error} Without its data a recipe can be checked and timed if it says itself what "
+            "samples look like: classes by `data.num_classes`, fields by `data.shape`, other "
+            "shapes as docs/scale.md shows."
+        ) from error
+
+
 def open_data(recipe: Recipe) -> Data:
     """The datasets of a recipe, split as it says. UserError where they cannot be read."""
     dataset = packed_or_raw(recipe.data)

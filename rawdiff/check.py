@@ -17,6 +17,7 @@ from torch import Tensor
 
 from rawdiff.assemble import (
     applied,
+    info_without_data,
     make_network,
     make_patcher,
     open_data,
@@ -34,7 +35,7 @@ from rawdiff.parallel.footprint import measure_footprint
 from rawdiff.precision import choose_device
 from rawdiff.recipe import Recipe
 from rawdiff.scale import EXPECTED_MFU, Machines, Plan, advise, make_plan
-from rawdiff.train.cost import Cost, measure_cost, peak_flops
+from rawdiff.train.cost import Cost, matmul_flops, measure_cost, peak_flops
 from rawdiff.train.memory import Activations, measure_activations, memory_parts
 
 NUM_SAMPLES_READ = 16
@@ -100,7 +101,7 @@ def _look_at_data(recipe: Recipe) -> _Found:
     except WrongDataError:
         raise
     except UserError as error:
-        info = _info_without_data(recipe)
+        info = info_without_data(recipe)
         text = f"not there, so only the recipe was checked: {error}"
         known = info.num_context_channels
         return _Found(
@@ -125,18 +126,6 @@ def _look_at_data(recipe: Recipe) -> _Found:
     ]
     is_packed = data.train.dataset is not recipe.data
     return _Found(rows, info, measured, seconds, is_packed)
-
-
-def _info_without_data(recipe: Recipe) -> DataInfo:
-    """UserError where the recipe alone does not say what samples look like."""
-    try:
-        return recipe.data.info
-    except UserError as error:
-        raise UserError(
-            f"{error} Without its data a recipe can be checked if it says itself what samples look "
-            "like: classes by `data.num_classes`, fields by `data.shape`, other shapes as "
-            "docs/scale.md shows."
-        ) from error
 
 
 def _dtype(x: Tensor) -> str:
@@ -342,20 +331,12 @@ def _speed(device: torch.device) -> _Speed:
     if peak := peak_flops(device):
         what = f"one {torch.cuda.get_device_name(device)} at {EXPECTED_MFU:.0%} of its peak"
         return _Speed(peak * EXPECTED_MFU, what)
-    return _Speed(_matmul_flops(device), f"this {device.type} at the speed of a matrix product")
+    return _Speed(
+        matmul_flops(device, torch.float32), f"this {device.type} at the speed of a matrix product"
+    )
 
 
 def _time(recipe: Recipe, cost: Cost, speed: _Speed) -> str:
     flops = recipe.train.num_steps * recipe.train.batch_size * cost.train_flops
     duration = timedelta(seconds=round(flops / speed.flops))
     return f"{flops:.3g} operations: about {duration} on {speed.what}"
-
-
-def _matmul_flops(device: torch.device, size: int = 1024) -> float:
-    """Operations a second of a float32 matrix product, measured."""
-    a = torch.ones(size, size, device=device)
-    a @ a
-    start = time.perf_counter()
-    for _ in range(3):
-        float((a @ a)[0, 0])
-    return 3 * 2 * size**3 / (time.perf_counter() - start)

@@ -1,4 +1,4 @@
-"""The command line: `rawdiff train | sample | eval | verify | tune | study | check | …`."""
+"""The command line: `rawdiff train | sample | eval | verify | tune | study | check | bench | …`."""
 
 from __future__ import annotations
 
@@ -44,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, function, text in (
         ("train", commands.do_train, "Train a recipe; the same command again continues."),
         ("check", commands.do_check, "Say what a recipe would do, in seconds and without memory."),
+        ("bench", commands.do_bench, "Say how fast a recipe trains here, and what to change."),
         ("prepare", commands.do_prepare, "Pack the data of a recipe for fast reading."),
     ):
         added = command(name, function, text)
@@ -51,6 +52,8 @@ def _parser() -> argparse.ArgumentParser:
         overrides(added)
         if name == "check":
             _add_machines(added)
+        if name == "bench":
+            _add_measuring(added)
     for name, function, text in (
         ("sample", commands.do_sample, "Draw samples; writes the field's own files and a picture."),
         ("eval", commands.do_eval, "Score samples beside real held-out data."),
@@ -141,6 +144,24 @@ def _add_forecasts(added: argparse.ArgumentParser) -> None:
     )
     added.add_argument("--steps", type=int, metavar="N", help="how far, in steps of the data")
     added.add_argument("--members", type=int, metavar="N", help="of the ensemble (default 10)")
+
+
+def _add_measuring(added: argparse.ArgumentParser) -> None:
+    """What no recipe holds: how long is measured, and where more of it goes."""
+    added.add_argument(
+        "--seconds", type=float, default=60.0, metavar="N", help="about so long (default 60)"
+    )
+    added.add_argument(
+        "--synthetic",
+        action="store_true",
+        help="with random samples of the data's shape; no data is read",
+    )
+    added.add_argument(
+        "--profile", type=Path, metavar="FILE.json", help="write a trace of some steps for Perfetto"
+    )
+    added.add_argument(
+        "--json", type=Path, metavar="FILE", help="write all numbers, with the machine and versions"
+    )
 
 
 def _add_machines(added: argparse.ArgumentParser) -> None:

@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,11 +21,15 @@ from rich.table import Table
 
 from rawdiff import exchange, plugins, recipe_file, results, run
 from rawdiff.assemble import PACKED_FOLDER, packed_or_raw
+from rawdiff.bench.advice import advise
+from rawdiff.bench.measure import bench
+from rawdiff.bench.table import as_json, facts_table, parts_table
 from rawdiff.check import check
 from rawdiff.data.packed import PackedDataset, pack, packed_folder
 from rawdiff.errors import UserError
 from rawdiff.evaluate import report as score_report
 from rawdiff.explain import explain
+from rawdiff.files import require_writable, write_text
 from rawdiff.forecast import forecast_run
 from rawdiff.parallel.processes import speaks_for_all
 from rawdiff.saved.verify import verify
@@ -128,6 +133,37 @@ def do_check(args: argparse.Namespace) -> None:
     for row in check(recipe, _machines(args)):
         table.add_row(row.name, row.text)
     console.print(table)
+
+
+def do_bench(args: argparse.Namespace) -> None:
+    recipe = recipe_file.load_recipe(args.recipe, args.overrides)
+    if args.json is not None:
+        require_writable(args.json)
+    with console.status("starting") as status:
+        start = time.monotonic()
+
+        def say(text: str) -> None:
+            status.update(f"{text} ({time.monotonic() - start:.0f} of about {args.seconds:g} s)")
+
+        found = bench(
+            recipe,
+            seconds=args.seconds,
+            synthetic=args.synthetic,
+            profile=args.profile,
+            say=say,
+        )
+    if not speaks_for_all():
+        return
+    for table in (parts_table(found), facts_table(found)):
+        console.print(table)
+        _say("")
+    for sentence in advise(found):
+        _say(f"- {sentence}")
+    if args.profile is not None:
+        _say(f"Profile, for https://ui.perfetto.dev or chrome://tracing: {args.profile}")
+    if args.json is not None:
+        write_text(args.json, as_json(found))
+        _say(f"All numbers: {args.json}")
 
 
 def do_replay(args: argparse.Namespace) -> None:

@@ -41,6 +41,18 @@ def write_text(path: Path, content: str) -> None:
         file.write(content.encode("utf-8"))
 
 
+def require_writable(path: Path) -> None:
+    """UserError where no such file can be written; asked before long work for it."""
+    try:
+        is_new = not path.exists()
+        with path.open("ab"):
+            pass
+        if is_new:
+            path.unlink()
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error}. Give another file.") from error
+
+
 def require_new_folder(path: Path) -> None:
     """UserError unless nothing is there yet, or an empty folder."""
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):

@@ -33,11 +33,10 @@ def parallelize(
     network: Network, settings: ParallelSettings, processes: Processes, device: torch.device
 ) -> None:
     """Do all three to a network that holds the same weights on every process."""
-    compiles = settings.compile is True or (settings.compile == "auto" and device.type == "cuda")
     for block in network.units:
         if settings.activation_checkpoint:
             _replace_forward(block, _recomputed)
-        if compiles:
+        if is_compiled(settings, device):
             _replace_forward(block, functools.partial(torch.compile, fullgraph=True, dynamic=False))
     if processes.count > 1:
         replicate, shard = mesh_shape(settings, processes)
@@ -62,6 +61,11 @@ def parallelize(
                 module.set_force_sum_reduction_for_comms(True)  # gloo can only sum
         # The output of a linear layer is a view, and nobody writes into it.
         warnings.filterwarnings("ignore", message="FSDP2-wrapped module")
+
+
+def is_compiled(settings: ParallelSettings, device: torch.device) -> bool:
+    """Whether blocks are compiled; `auto`: on a GPU."""
+    return settings.compile is True or (settings.compile == "auto" and device.type == "cuda")
 
 
 def mesh_shape(settings: ParallelSettings, processes: Processes) -> tuple[int, int]:

@@ -33,6 +33,14 @@ def _commit() -> str | None:
         return None
 
 
+def _cpu_name() -> str | None:
+    """As Linux calls it; None elsewhere."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = (line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    return next(names, None)
+
+
 def describe_environment() -> dict[str, Any]:
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
@@ -44,6 +52,7 @@ def describe_environment() -> dict[str, Any]:
         "gpu": gpu,
         "num_gpus": torch.cuda.device_count(),
         "processor": platform.processor() or platform.machine(),
+        "cpu": _cpu_name(),
         "num_cpus": os.cpu_count(),
         "num_threads": torch.get_num_threads(),
         "system": platform.platform(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,3 +67,14 @@ def peak_flops(device: torch.device) -> float | None:
         return None
     name = torch.cuda.get_device_name(device)
     return next((peak for chip, peak in PEAK_FLOPS.items() if chip in name), None)
+
+
+def matmul_flops(device: torch.device, dtype: torch.dtype, size: int = 1024) -> float:
+    """Operations a second of a matrix product, measured: the fastest of a few."""
+    a = torch.ones(size, size, device=device, dtype=dtype)
+    seconds = []
+    for _ in range(6):  # the first warms up
+        start = time.perf_counter()
+        float((a @ a)[0, 0])  # waits for a GPU
+        seconds.append(time.perf_counter() - start)
+    return 2 * size**3 / min(seconds)

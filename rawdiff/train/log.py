@@ -47,7 +47,10 @@ def truncate_metrics(path: Path, step: int) -> None:
 
 
 class Log:
-    """The log of a run from a step on; the first process writes it for all."""
+    """The log of a run from a step on; the first process writes it for all.
+
+    A `quiet` one says nothing in the terminal.
+    """
 
     def __init__(
         self,
@@ -61,13 +64,15 @@ class Log:
         tensorboard: bool,
         pace: Pace,
         processes: Processes = ALONE,
+        quiet: bool = False,
     ) -> None:
         self.folder, self.speaks = folder, processes.is_first
         self.tensorboard = tensorboard
         self.num_steps, self.batch_size, self.cost = num_steps, batch_size, cost
         self.peak, self.pace = peak_flops(device), pace
-        self.console = Console(highlight=False, soft_wrap=True, quiet=not self.speaks)
-        self.bar = _progress(self.console) if self.console.is_terminal and self.speaks else None
+        quiet = quiet or not self.speaks
+        self.console = Console(highlight=False, soft_wrap=True, quiet=quiet)
+        self.bar = _progress(self.console) if self.console.is_terminal and not quiet else None
         self.task = (
             self.bar.add_task("", total=num_steps, completed=first_step, tail="")
             if self.bar

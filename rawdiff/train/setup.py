@@ -10,7 +10,8 @@ from rawdiff.assemble import Data, make_network, make_patcher, materialize
 from rawdiff.averages.weights import read_weights, take_over
 from rawdiff.data.statistics import Statistics
 from rawdiff.model.network import Network
-from rawdiff.parallel.apply import parallelize
+from rawdiff.parallel.apply import mesh_shape, parallelize, require_gatherable
+from rawdiff.parallel.batch import share_batch
 from rawdiff.parallel.processes import Processes
 from rawdiff.recipe import Recipe
 from rawdiff.saved.folder import RunFolder
@@ -38,6 +39,13 @@ def set_up(
     parallelize(network, recipe.parallel, processes, device)
     objective = Objective(recipe, patcher, data.train, device)
     return Training(TrainState(recipe, network), objective, processes)
+
+
+def require_startable(recipe: Recipe, device: torch.device, processes: Processes) -> None:
+    """UserError where the recipe cannot be spread over these processes."""
+    share_batch(recipe.train.batch_size, recipe.train.micro_batch_size, processes.count)
+    mesh_shape(recipe.parallel, processes)
+    require_gatherable(recipe.parallel, processes.count, recipe.train.precision, device.type)
 
 
 def first_weights(recipe: Recipe, say: Callable[[str], None], network: Network) -> None:

@@ -21,8 +21,7 @@ from rawdiff.averages.snapshots import drop_snapshots
 from rawdiff.data.statistics import Statistics
 from rawdiff.errors import UserError
 from rawdiff.files import locked, write_text
-from rawdiff.parallel.apply import mesh_shape, require_gatherable
-from rawdiff.parallel.batch import share_batch
+from rawdiff.parallel.apply import mesh_shape
 from rawdiff.parallel.processes import Processes, join_processes
 from rawdiff.precision import choose_device
 from rawdiff.recipe import Recipe
@@ -39,7 +38,7 @@ from rawdiff.train.pace import Pace
 from rawdiff.train.preview import draw_picture
 from rawdiff.train.rollback import finish_rollback, pass_trouble, read_rollbacks
 from rawdiff.train.same_run import require_same_run
-from rawdiff.train.setup import first_weights, set_up
+from rawdiff.train.setup import first_weights, require_startable, set_up
 from rawdiff.train.step import Training
 from rawdiff.train.stopping import StoppedError, TimeLimit, stop_before_the_first_step
 from rawdiff.train.watchdog import Watchdog
@@ -59,9 +58,7 @@ def train(recipe: Recipe, say: Say = print) -> RunFolder:
     if device.type == "cpu":
         keep_freed_memory()
     with stop_before_the_first_step(), join_processes(on_gpu=device.type == "cuda") as processes:
-        share_batch(recipe.train.batch_size, recipe.train.micro_batch_size, processes.count)
-        mesh_shape(recipe.parallel, processes)  # refuses what cannot be spread so
-        require_gatherable(recipe.parallel, processes.count, recipe.train.precision, device.type)
+        require_startable(recipe, device, processes)
         say = processes.only_first(say)
         folder = processes.from_first(lambda: _make_folder(recipe.run_dir))
         with locked(folder.path) if processes.is_first else nullcontext():
