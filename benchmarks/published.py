@@ -34,7 +34,7 @@ from rawdiff.train.setup import set_up
 from rawdiff.train.step import Training
 
 NUM_CLASSES = 10
-TOLERANCE = 1e-5  # of two networks that compute the same in float32
+TOLERANCE = 1e-4  # of two networks that compute the same in float32
 SMALL = {"width": 384, "depth": 6, "heads": 6, "bottleneck": 128, "in_context_start": 2}
 CASES: dict[str, dict[str, Any]] = {
     "small": {"model": SMALL, "image": 128, "patch": 8, "batch": 16},
@@ -201,11 +201,13 @@ def main() -> None:
     device = choose_device(args.device)
     names = args.cases or [case for case in CASES if (case == "small") == (device.type == "cpu")]
     with tempfile.TemporaryDirectory() as folder:
-        rows = [
-            row
-            for name in names
-            for row in measure(Path(folder), name, device, args.rounds, args.steps)
-        ]
+        rows: list[dict[str, Any]] = []
+        for name in names:
+            try:
+                rows += measure(Path(folder), name, device, args.rounds, args.steps)
+            except torch.OutOfMemoryError as error:  # the other cases are worth having
+                rows.append({"case": name, "error": str(error)})
+                print(f"{name} does not fit: {error}", flush=True)
     print(write_result(f"published_{args.device}", {"rows": rows}))
 
 
