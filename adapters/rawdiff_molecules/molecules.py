@@ -25,6 +25,9 @@ from rawdiff_molecules.survey import Survey, centred, laid, survey
 
 Length = Annotated[float, Field(gt=0)]
 
+COUNT = "num_"
+"""Begins the name of a scalar that counts atoms; the element follows."""
+
 
 class Molecules(PocketDataset):
     """Molecules as densities [C, X, Y, Z] on `num_voxels` voxels of `spacing` Angstrom.
@@ -230,7 +233,7 @@ class Molecules(PocketDataset):
 
     @property
     def _scalar_names(self) -> tuple[str, ...]:
-        return tuple(f"num_{symbol}" for symbol in self._symbols) if self.composition else ()
+        return tuple(COUNT + symbol for symbol in self._symbols) if self.composition else ()
 
     def _scalars(self, molecule: Molecule) -> Array | None:
         """How many atoms of each channel's element there are, float32 [C]."""

@@ -7,6 +7,7 @@ import torch
 from lattice_cases import ETHYNE, METHANE, WATER, packed_molecules
 from pydantic import ValidationError
 from rawdiff_molecules.decode import decode
+from rawdiff_molecules.formula_template import FormulaTemplate
 from rawdiff_molecules.motion import uniform_rotations
 
 from rawdiff.data.dataset import collate
@@ -130,3 +131,24 @@ def test_a_sample_is_rendered_without_the_others_of_its_batch(tmp_path):
 def test_elements_are_symbols_that_exist_once(tmp_path, elements):
     with pytest.raises(ValidationError):
         packed_molecules(tmp_path, [WATER], elements=elements)
+
+
+def test_the_composition_is_told_and_asked_for_by_a_formula(tmp_path):
+    data = packed_molecules(tmp_path, [METHANE, WATER], num_voxels=16, composition=True)
+    assert data.info.scalar_names == ("num_C", "num_H", "num_O")
+    assert [sample.scalars.tolist() for sample in data.get_batch([0, 1])] == [[1, 4, 0], [0, 2, 1]]
+    template = FormulaTemplate(formulas=("CH4", "H2O"))
+    asked = [template.wanted(index, data.info, lambda: data).scalars.tolist() for index in range(3)]
+    assert asked == [[1, 4, 0], [0, 2, 1], [1, 4, 0]]
+
+
+def test_formulas_that_cannot_be_drawn_are_refused(tmp_path):
+    for formula in ("", "7H", "C2-H", "Xx3"):
+        with pytest.raises(ValidationError, match="is no formula"):
+            FormulaTemplate(formulas=(formula,))
+    told = packed_molecules(tmp_path, [METHANE], num_voxels=16, composition=True).info
+    with pytest.raises(UserError, match="has N, but the model was trained on C, H alone"):
+        FormulaTemplate(formulas=("CH3N",)).wanted(0, told, lambda: [])
+    untold = packed_molecules(tmp_path, [METHANE], num_voxels=16).info
+    with pytest.raises(UserError, match="composition: true"):
+        FormulaTemplate(formulas=("CH4",)).wanted(0, untold, lambda: [])
