@@ -22,7 +22,6 @@ from rawdiff.conditions import conditions_of, real_batch
 from rawdiff.run import TrainedModel, load
 
 MAX_SAMPLES = 64
-CA = slice(3, 6)  # channels of N, CA, C
 
 
 def measure(model: TrainedModel, spreads: list[float]) -> list[dict[str, float]]:
@@ -51,19 +50,16 @@ def measure(model: TrainedModel, spreads: list[float]) -> list[dict[str, float]]
             "of_noise": float(error) * (std / spread) ** 2,
         }
         if "CA.x" in sampler.info.channels:
-            row["ca_ca_error"] = float(ca_distance_errors(x_pred * std, x * std).std())
+            first = sampler.info.channels.index("CA.x")
+            errors = _ca_distances(x_pred, first) - _ca_distances(x, first)
+            row["ca_ca_error"] = std * float(errors[~errors.isnan()].std())
         rows.append(row)
     return rows
 
 
-def ca_distance_errors(x_pred: Tensor, x: Tensor) -> Tensor:
-    """Of neighbours in Angstrom, [number of them]."""
-    errors = _ca_distances(x_pred) - _ca_distances(x)
-    return errors[~errors.isnan()]
-
-
-def _ca_distances(x: Tensor) -> Tensor:
-    return x[:, CA].diff(dim=-1).norm(dim=1)
+def _ca_distances(x: Tensor, first: int) -> Tensor:
+    """Of neighbours [B, L - 1]; `first` is the channel of the x of CA."""
+    return x[:, first : first + 3].diff(dim=-1).norm(dim=1)
 
 
 def main() -> None:
