@@ -38,7 +38,9 @@ class Stream(IntEnum):
     STEP_NOISE = 1 << 17  # + number of the step of sampling
 
 
-def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int]) -> list[Tensor]:
+def philox(
+    counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int | Tensor, int | Tensor]
+) -> list[Tensor]:
     """Philox4x32-10: four words of 32 bits in int64 tensors that broadcast, to four more."""
     c0, c1, c2, c3 = counter
     k0, k1 = key
@@ -50,11 +52,10 @@ def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int])
     return [c0, c1 & MASK, c2, c3 & MASK]
 
 
-def random_bits(seed: int, stream: int | Tensor, index: Tensor, num_elements: int) -> Tensor:
-    """32 random bits for each element of each sample: index [B] to int64 [B, num_elements].
-
-    The stream is a number, or a tensor [] of one.
-    """
+def _words(
+    seed: int | Tensor, stream: int | Tensor, index: Tensor, num_elements: int
+) -> list[Tensor]:
+    """Elements 0, 4, 8 … of each sample [B, a quarter of them, rounded up], then 1, 5, 9 …"""
     blocks = torch.arange(-(-num_elements // 4), device=index.device)
     counter = (
         blocks[None, :],
@@ -62,26 +63,46 @@ def random_bits(seed: int, stream: int | Tensor, index: Tensor, num_elements: in
         (index & MASK)[:, None],
         (index >> 32)[:, None],
     )
-    words = torch.stack(philox(counter, (seed & MASK, (seed >> 32) & MASK)), dim=-1)
-    return words.flatten(1)[:, :num_elements]
+    return philox(counter, (seed & MASK, (seed >> 32) & MASK))
 
 
-def uniform(seed: int, stream: int | Tensor, index: Tensor, num_elements: int) -> Tensor:
+def _in_turn(parts: list[Tensor], num_elements: int) -> Tensor:
+    """Four tensors of which each has every fourth element, as one [B, num_elements].
+
+    Taken last of all, so that a compiler makes one kernel of what comes before.
+    """
+    return torch.stack(parts, dim=-1).flatten(1)[:, :num_elements]
+
+
+def random_bits(
+    seed: int | Tensor, stream: int | Tensor, index: Tensor, num_elements: int
+) -> Tensor:
+    """32 random bits for each element of each sample: index [B] to int64 [B, num_elements].
+
+    Seed and stream are numbers, or tensors [] of one: a compiler makes code for each number.
+    """
+    return _in_turn(_words(seed, stream, index, num_elements), num_elements)
+
+
+def uniform(seed: int | Tensor, stream: int | Tensor, index: Tensor, num_elements: int) -> Tensor:
     """Uniform in (0, 1), never 0 or 1; float32 [B, num_elements] of 23 random bits each."""
-    return _to_uniform(random_bits(seed, stream, index, num_elements))
+    words = _words(seed, stream, index, num_elements)
+    return _in_turn([_to_uniform(word) for word in words], num_elements)
 
 
 def _to_uniform(bits: Tensor) -> Tensor:
     return ((bits >> 9).float() + 0.5) * 2.0**-23
 
 
-def normal(seed: int, stream: int, index: Tensor, num_elements: int) -> Tensor:
+def normal(seed: int | Tensor, stream: int, index: Tensor, num_elements: int) -> Tensor:
     """Standard normal, float32 [B, num_elements], by Box and Muller 1958."""
-    u = uniform(seed, stream, index, num_elements + num_elements % 2)
-    radius = torch.sqrt(-2 * torch.log(u[:, 0::2]))
-    angle = (2 * math.pi) * u[:, 1::2]
-    pairs = torch.stack((radius * torch.cos(angle), radius * torch.sin(angle)), dim=-1)
-    return pairs.flatten(1)[:, :num_elements]
+    u = [_to_uniform(word) for word in _words(seed, stream, index, num_elements)]
+    return _in_turn([*_normal_pair(u[0], u[1]), *_normal_pair(u[2], u[3])], num_elements)
+
+
+def _normal_pair(u: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+    radius, angle = torch.sqrt(-2 * torch.log(u)), (2 * math.pi) * w
+    return radius * torch.cos(angle), radius * torch.sin(angle)
 
 
 def name_index(name: str, device: torch.device) -> Tensor:

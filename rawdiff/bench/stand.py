@@ -94,9 +94,18 @@ def open_loop(
 
 def with_train(loop: Loop, **keys: Any) -> Loop:
     """The same loop, whose state goes on, with other values of keys of `train`."""
+    return _with(loop, "train", keys)
+
+
+def with_parallel(loop: Loop, **keys: Any) -> Loop:
+    """As `with_train`, of `parallel`; its network stays as it is."""
+    return _with(loop, "parallel", keys)
+
+
+def _with(loop: Loop, section: str, keys: dict[str, Any]) -> Loop:
     state, training = loop.state, loop.training
-    train = state.recipe.train.model_copy(update=keys)
-    state.recipe = state.recipe.model_copy(update={"train": train})
+    settings = getattr(state.recipe, section).model_copy(update=keys)
+    state.recipe = state.recipe.model_copy(update={section: settings})
     objective = replace(training.objective, recipe=state.recipe)
     return replace(loop, training=replace(training, objective=objective))
 

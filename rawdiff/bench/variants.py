@@ -9,7 +9,7 @@ import torch
 from rawdiff.bench.budget import Budget
 from rawdiff.bench.measured import Variant
 from rawdiff.bench.samples import Samples
-from rawdiff.bench.stand import with_sizes, with_train
+from rawdiff.bench.stand import with_parallel, with_sizes, with_train
 from rawdiff.bench.steps import time_steps
 from rawdiff.parallel.apply import is_compiled, parallelize
 from rawdiff.parallel.processes import ALONE
@@ -45,9 +45,9 @@ def try_variants(
         with torch.compiler.set_stance("force_eager"):
             yield Variant("parallel.compile=false", base / seconds(loop))
     elif budget.left() > COMPILING:
-        keys = {"compile": True, "activation_checkpoint": False}
+        loop = with_parallel(loop, compile=True)
         # Recomputing is there already, inside of what is compiled.
-        settings = loop.state.recipe.parallel.model_copy(update=keys)
+        settings = loop.state.recipe.parallel.model_copy(update={"activation_checkpoint": False})
         parallelize(loop.state.network, settings, ALONE, device)
         yield _compiled(loop, base, seconds)
 

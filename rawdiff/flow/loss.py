@@ -36,8 +36,11 @@ def add_noise(x: Tensor, flow: FlowSettings, seed: int, index: Tensor) -> Noised
     return interpolate(x, eps, draw_times(flow, seed, index))
 
 
-def draw_noise(x: Tensor, flow: FlowSettings, seed: int, index: Tensor) -> Tensor:
-    """eps for clean patches x [B, N, P], the samples at `index` [B] of a run."""
+def draw_noise(x: Tensor, flow: FlowSettings, seed: int | Tensor, index: Tensor) -> Tensor:
+    """eps for clean patches x [B, N, P], the samples at `index` [B] of a run.
+
+    The seed is a number, or a tensor [] of one where this is compiled.
+    """
     eps = philox.normal(seed, philox.Stream.NOISE, index, x[0].numel()).view_as(x)
     return flow.noise_std * eps
 

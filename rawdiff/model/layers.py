@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rawdiff import philox
+from rawdiff.model.attention import attend
 from rawdiff.model.network import DropoutKey
 from rawdiff.model.rotary import rotate
 from rawdiff.model.settings import Architecture
@@ -98,7 +99,7 @@ class Attention(nn.Module):
         q, k = self.q_norm(q), self.k_norm(k)
         if rotation is not None:
             q, k = rotate(q, rotation.cos, rotation.sin), rotate(k, rotation.cos, rotation.sin)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        out = attend(q, k, v, mask)
         return self.proj(rearrange(out, "b h n d -> b n (h d)"))
 
     @property

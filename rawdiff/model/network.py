@@ -89,9 +89,14 @@ class Network(nn.Module, ABC):
     def units(self) -> Sequence[nn.Module]:
         """Modules called one after another that hold most of the weights, such as blocks.
 
-        Each is compiled, recomputed and sharded by itself; a small network needs none.
+        Each is recomputed and sharded by itself; a small network needs none.
         """
         return ()
+
+    @property
+    def compiled_parts(self) -> Sequence[nn.Module]:
+        """Modules that are each compiled by itself, where a run compiles: by default the units."""
+        return self.units
 
     @property
     def hidden_matrices(self) -> Mapping[Tensor, int]:

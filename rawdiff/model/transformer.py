@@ -143,6 +143,10 @@ class Transformer(Network):
         return tuple(self.blocks)
 
     @property
+    def compiled_parts(self) -> Sequence[nn.Module]:
+        return (*self.blocks, self.last_layer)
+
+    @property
     def hidden_matrices(self) -> Mapping[Tensor, int]:
         layers = (m for m in self.modules() if isinstance(m, Attention | SwiGLU | GELUMLP))
         return {p: parts for layer in layers for p, parts in layer.hidden_matrices.items()}

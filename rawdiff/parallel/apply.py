@@ -1,7 +1,7 @@
 """What is done to a network from outside, in this order; the network knows one device.
 
 1. Activation checkpointing: a block's activations are computed again in the backward pass.
-2. Compile, each block by itself, so that equal blocks are compiled once.
+2. Compile, each block and the last layer by itself, so that equal blocks are compiled once.
 3. Sharding (FSDP2) of each block, then of the rest, on a mesh (replicate, shard): float32 weights,
    gradients summed in float32 and not divided, because the loss is normalized over all processes.
 """
@@ -36,8 +36,9 @@ def parallelize(
     for block in network.units:
         if settings.activation_checkpoint:
             _replace_forward(block, _recomputed)
-        if is_compiled(settings, device):
-            _replace_forward(block, functools.partial(torch.compile, fullgraph=True, dynamic=False))
+    if is_compiled(settings, device):
+        for module in network.compiled_parts:
+            _replace_forward(module, compiled)
     if processes.count > 1:
         replicate, shard = mesh_shape(settings, processes)
         mesh = init_device_mesh(
@@ -64,8 +65,13 @@ def parallelize(
 
 
 def is_compiled(settings: ParallelSettings, device: torch.device) -> bool:
-    """Whether blocks are compiled; `auto`: on a GPU."""
+    """Whether anything is compiled; `auto`: on a GPU."""
     return settings.compile is True or (settings.compile == "auto" and device.type == "cuda")
+
+
+def compiled(function: Forward) -> Forward:
+    """For each shape that it meets."""
+    return torch.compile(function, fullgraph=True, dynamic=False)
 
 
 def mesh_shape(settings: ParallelSettings, processes: Processes) -> tuple[int, int]:

@@ -12,6 +12,7 @@ from rawdiff.parallel.processes import Agreement, Processes
 from rawdiff.parallel.replicas import require_equal_replicas
 from rawdiff.saved.folder import RunFolder
 from rawdiff.saved.saving import Saver
+from rawdiff.train.compile_check import check_compiled
 from rawdiff.train.diagnosis import diagnose
 from rawdiff.train.log import Log
 from rawdiff.train.rollback import roll_back
@@ -47,12 +48,15 @@ class Loop:
         state, train, saver = self.state, self.state.recipe.train, self.saver
         ema_every = state.recipe.checkpoint.ema_every_steps
         agree = Agreement(self.processes)
-        batches = self.training.open_batches()
+        batches, checked = self.training.open_batches(), False
         with StopSignal() as stop, self.watchdog:
             while True:
                 self.watchdog.begins("data", state.step + 1)
                 batch = self.log.timed(batches.__next__)
                 self.watchdog.begins("update", state.step + 1)
+                if not checked:
+                    check_compiled(self.training, batch)
+                    checked = True
                 self.train_step(batch)
                 self.log.advance(state.step)
                 last = state.step == train.num_steps

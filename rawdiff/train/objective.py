@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,6 +19,7 @@ from rawdiff.flow import loss as flow_loss
 from rawdiff.flow.precondition import precondition
 from rawdiff.flow.settings import FlowSettings
 from rawdiff.model.network import DropoutKey, Network
+from rawdiff.parallel.apply import compiled, is_compiled
 from rawdiff.parallel.processes import ALONE, Processes
 from rawdiff.precision import autocast
 from rawdiff.recipe import Recipe
@@ -61,6 +63,16 @@ class Errors:
 
 
 @dataclass(frozen=True)
+class _Kernels:
+    """What is done to every value outside of the network, and the seed as they take it."""
+
+    seed: int | Tensor
+    draw_noise: Callable[..., Tensor]
+    interpolate: Callable[..., flow_loss.Noised]
+    squared_error: Callable[..., Tensor]
+
+
+@dataclass(frozen=True)
 class Objective:
     """What a run minimizes."""
 
@@ -72,6 +84,16 @@ class Objective:
     @cached_property
     def flow(self) -> FlowSettings:
         return self.recipe.flow.resolved(self.train.info.shape)
+
+    @cached_property
+    def _kernels(self) -> _Kernels:
+        """Compiled where the network is."""
+        seed = self.recipe.seed
+        functions = (flow_loss.draw_noise, flow_loss.interpolate, flow_loss.squared_error)
+        if not is_compiled(self.recipe.parallel, self.device):
+            return _Kernels(seed, *functions)
+        fast = [compiled(function) for function in functions]
+        return _Kernels(torch.tensor(seed, device=self.device), *fast)
 
     def prepare(self, batch: Batch) -> Prepared:
         """Raw micro-batch to the device, augmented and cut into patches."""
@@ -100,10 +122,11 @@ class Objective:
 
     def add_noise(self, prepared: Prepared) -> flow_loss.Noised:
         """Each sample of a micro-batch at its own time."""
-        patches, index, seed = prepared.patches, prepared.index, self.recipe.seed
-        eps = flow_loss.draw_noise(patches.x, self.flow, seed, index)
+        patches, index, kernels = prepared.patches, prepared.index, self._kernels
+        eps = kernels.draw_noise(patches.x, self.flow, kernels.seed, index)
         eps = self.patcher.project(eps, patches.known)
-        return flow_loss.interpolate(patches.x, eps, flow_loss.draw_times(self.flow, seed, index))
+        t = flow_loss.draw_times(self.flow, self.recipe.seed, index)
+        return kernels.interpolate(patches.x, eps, t)
 
     def errors(self, network: Network, prepared: Prepared, noised: flow_loss.Noised) -> Errors:
         """Errors of the network's prediction for one micro-batch."""
@@ -127,7 +150,7 @@ class Objective:
             entropy = F.cross_entropy(logits.float(), prepared.label, reduction="sum")
             class_loss = recipe.train.class_loss_weight * entropy
         prediction = precondition(output, noised.z_t, noised.t, self.flow)
-        errors = flow_loss.squared_error(prediction, noised, self.flow).flatten(1)
+        errors = self._kernels.squared_error(prediction, noised, self.flow).flatten(1)
         if patches.weight is None:
             return Errors(errors.sum() + class_loss, errors.detach().mean(1), noised.t)
         weight = patches.weight.flatten(1)

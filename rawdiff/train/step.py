@@ -40,8 +40,11 @@ class Training:
             share=Share(self.processes.rank, self.processes.count),
         )
 
-    def compute_gradients(self, batch: Batch) -> StepSums:
-        """Gradients of one batch, in micro-batches, and what the log keeps of it."""
+    def compute_gradients(self, batch: Batch, micro_batch_size: int | None = None) -> StepSums:
+        """Gradients of one batch, and what the log keeps of it.
+
+        In micro-batches, by default as the recipe says.
+        """
         state, objective, train = self.state, self.objective, self.state.recipe.train
         # Normalized by the weight of the whole batch, however it is cut, masked or spread.
         weight = objective.weight(batch, self.processes)
@@ -52,7 +55,7 @@ class Training:
             )
         sums = StepSums(objective.device, batch.num_damaged)
         state.network.train()
-        micro_batches = batch.split(train.micro_batch_size or len(batch))
+        micro_batches = batch.split(micro_batch_size or train.micro_batch_size or len(batch))
         for i, micro_batch in enumerate(micro_batches, start=1):
             prepared = objective.prepare(micro_batch)
             noised = objective.add_noise(prepared)

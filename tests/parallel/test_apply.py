@@ -53,7 +53,7 @@ def test_equal_blocks_are_compiled_once_and_compute_the_same() -> None:
     parallelize(compiled, settings, ALONE, CPU)
     for a, b in zip(output_and_gradients(plain), output_and_gradients(compiled), strict=True):
         assert float((a - b).norm()) < 1e-4 * float(a.norm()) + 1e-6
-    assert 1 <= counters["stats"]["unique_graphs"] <= 2
+    assert 1 <= counters["stats"]["unique_graphs"] <= 3  # two kinds of blocks, the last layer
 
 
 @pytest.mark.parametrize(
