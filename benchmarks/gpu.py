@@ -21,8 +21,10 @@ ROOT = Path(__file__).parents[1]
 STEPS = {
     "GPU tests": ["-m", "pytest", "-q", "-o", "addopts=", "tests/gpu"],
     "published": ["benchmarks/published.py", "--device", "cuda"],
+    "attention": ["benchmarks/attention.py", "--device", "cuda"],
     "train step": ["benchmarks/train_step.py", "--device", "cuda"],
     "optimizers": ["benchmarks/optimizers.py", "--device", "cuda"],
+    "optimizations": ["benchmarks/optimizations.py", "--device", "cuda", "--rounds", "3"],
     "overhead": ["benchmarks/overhead.py", "--device", "cuda", "--steps", "50"],
     "save": ["benchmarks/save.py", "--device", "cuda"],
 }

@@ -46,7 +46,10 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 def recipe(folder: Path, case: dict[str, Any], device: str, **changes: Any) -> Recipe:
-    """With random images in the folder; `changes` are `compile` and `precision`."""
+    """With random images in the folder.
+
+    `changes` are `compile`, `precision`, and where need be `recomputes` and keys of `model`.
+    """
     size, batch = case["image"], case["batch"]
     path = folder / f"x{size}.npy"
     if not path.exists():
@@ -71,7 +74,10 @@ def recipe(folder: Path, case: dict[str, Any], device: str, **changes: Any) -> R
                 "precision": changes["precision"],
                 "ema": [{"decay": 0.9999}, {"decay": 0.9996}],
             },
-            "parallel": {"compile": changes["compile"]},
+            "parallel": {
+                "compile": changes["compile"],
+                "activation_checkpoint": changes.get("recomputes", False),
+            },
         }
     )
 
@@ -125,19 +131,23 @@ def make_random(network: Network) -> None:
 def time_in_turn(
     steps: dict[str, Callable[[], None]], device: torch.device, rounds: int, num_steps: int
 ) -> dict[str, float]:
-    """Median seconds of a step of each, over rounds in which all take turns."""
+    """Median seconds of a step of each, over rounds in which all take turns.
+
+    On a CPU those of the process, so that what else the machine does counts less.
+    """
+    clock = time.process_time if device.type == "cpu" else time.perf_counter
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for i in range(rounds + 1):
         for name, step in steps.items():
             for _ in range(2 if i == 0 else 0):  # compiles, and lets allocators settle
                 step()
             _wait(device)
-            start = time.perf_counter()
+            start = clock()
             for _ in range(num_steps):
                 step()
             _wait(device)
             if i:
-                seconds[name].append((time.perf_counter() - start) / num_steps)
+                seconds[name].append((clock() - start) / num_steps)
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 

@@ -20,8 +20,8 @@ class ParallelSettings(Settings):
     gathering; weights that are not multiplied (norms, biases) are then rounded, so the losses are
     no longer those of one process. `activation_checkpoint`
     computes each block again in the backward pass instead of keeping its activations. `compile`
-    compiles blocks, last layer, noise and loss; `auto`: on a GPU. No process waits for another longer than
-    `timeout_minutes`, once the first step is done.
+    compiles blocks, last layer, noise and loss; `auto`: on a GPU. No process waits for another
+    longer than `timeout_minutes`, once the first step is done.
     """
 
     replicate: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
