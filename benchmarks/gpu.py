@@ -22,6 +22,7 @@ STEPS = {
     "GPU tests": ["-m", "pytest", "-q", "-o", "addopts=", "tests/gpu"],
     "published": ["benchmarks/published.py", "--device", "cuda"],
     "attention": ["benchmarks/attention.py", "--device", "cuda"],
+    "published sampling": ["benchmarks/published_sampling.py", "--device", "cuda"],
     "train step": ["benchmarks/train_step.py", "--device", "cuda"],
     "optimizers": ["benchmarks/optimizers.py", "--device", "cuda"],
     "optimizations": ["benchmarks/optimizations.py", "--device", "cuda", "--rounds", "3"],
