@@ -20,6 +20,7 @@ from rawdiff.parallel.footprint import FLOAT32_BYTES, Footprint, measure_footpri
 from rawdiff.parallel.pretend import pretend_processes
 from rawdiff.precision import multiplies_in_bfloat16
 from rawdiff.recipe import Recipe
+from rawdiff.train.batch_memory import measure_batch
 from rawdiff.train.cost import PEAK_FLOPS, Cost, measure_cost
 from rawdiff.train.memory import (
     Activations,
@@ -112,6 +113,7 @@ class Plan:
     shares: Shares
     cost: Cost
     activations: Activations
+    sample_bytes: int
     parts: dict[str, int]
     muon: MuonCost
 
@@ -149,7 +151,13 @@ class Plan:
 
     def with_shares(self, shares: Shares) -> Plan:
         """The same for samples that each GPU cuts in this way."""
-        parts = parts_of_passes(self.footprint, self.cost.num_parameters, self.activations, shares)
+        parts = parts_of_passes(
+            self.footprint,
+            self.cost.num_parameters,
+            self.activations,
+            shares,
+            self.sample_bytes,
+        )
         train = self.recipe.train.model_copy(
             update={
                 "batch_size": shares.of_process * self.machines.world_size,
@@ -220,15 +228,15 @@ def make_plan(
 ) -> Plan:
     """Nothing is computed and nothing takes memory: the network is cut for processes not there.
 
-    `like` is a plan of the same network, which has the same cost and activations. Raises UserError
-    where batch, mesh or precision does not suit the number of processes.
+    `like` is a plan of the same network and data, so with the same cost, activations and samples.
+    UserError where batch, mesh or precision does not suit the number of processes.
     """
     train, parallel = recipe.train, recipe.parallel
     shares = share_batch(train.batch_size, train.micro_batch_size, machines.world_size)
     require_gatherable(parallel, machines.world_size, train.precision, "cuda")
     network = make_network(recipe, info, patcher)
     if like is not None:
-        cost, activations = like.cost, like.activations
+        cost, activations, sample_bytes = like.cost, like.activations, like.sample_bytes
     else:
         cost = measure_cost(network)
         activations = measure_activations(
@@ -237,13 +245,14 @@ def make_plan(
             gathers_bfloat16=machines.world_size > 1 and parallel.gather_dtype == "bfloat16",
             recomputes=parallel.activation_checkpoint,
         )
+        sample_bytes = measure_batch(recipe, info, patcher)
     with pretend_processes(machines.world_size, machines.gpus_per_machine) as processes:
         mesh = mesh_shape(parallel, processes)
         parallelize(network, parallel, processes, torch.device("cpu"))
         footprint = measure_footprint(network, parallel, mesh)
-        parts = memory_parts(network, footprint, train, activations, shares)
+        parts = memory_parts(network, footprint, train, activations, shares, sample_bytes)
         muon = muon_cost(network, train, footprint.shard)
-    return Plan(recipe, machines, footprint, shares, cost, activations, parts, muon)
+    return Plan(recipe, machines, footprint, shares, cost, activations, sample_bytes, parts, muon)
 
 
 def advise(plan: Plan, info: DataInfo, patcher: Patcher) -> Iterator[tuple[str, Plan]]:

@@ -107,17 +107,18 @@ def memory_parts(
     train: TrainSettings,
     activations: Activations,
     shares: Shares,
+    sample_bytes: int = 0,
 ) -> dict[str, int]:
     """Bytes by part, of the process with the largest shards; no process ever holds more at a time.
     Parts that are not there have none.
 
-    Not counted: the batch itself, noise, what Muon computes when activations are gone, and what
-    CUDA and its libraries take. Gradients are there when activations are gone, so the sum is a
-    little more than the peak.
+    `sample_bytes` are those of the samples themselves (`measure_batch`). Not counted: what Muon
+    computes when activations are gone, and what CUDA and its libraries take. Gradients are there
+    when activations are gone, so the sum is a little more than the peak.
     """
     local_bytes = FLOAT32_BYTES * footprint.num_local
     num_parameters = sum(parameter.numel() for parameter in network.parameters())
-    of_passes = parts_of_passes(footprint, num_parameters, activations, shares)
+    of_passes = parts_of_passes(footprint, num_parameters, activations, shares, sample_bytes)
     averages = {f"average {ema.name}": local_bytes for ema in train.ema}
     return {
         "weights": local_bytes,
@@ -133,7 +134,11 @@ def memory_parts(
 
 
 def parts_of_passes(
-    footprint: Footprint, num_parameters: int, activations: Activations, shares: Shares
+    footprint: Footprint,
+    num_parameters: int,
+    activations: Activations,
+    shares: Shares,
+    sample_bytes: int,
 ) -> dict[str, int]:
     """Those of the parts that depend on how a process cuts its samples into passes."""
     accumulates = footprint.is_spread and shares.num_micro_batches > 1
@@ -143,4 +148,5 @@ def parts_of_passes(
         "gradients before they are summed": FLOAT32_BYTES * num_parameters if accumulates else 0,
         "gather buffer": footprint.gather_buffer_bytes if gathers else 0,
         "activations": activations(shares.micro_batch),
+        "batch and loss": shares.micro_batch * sample_bytes,
     }
