@@ -46,7 +46,11 @@ def measure_activations(
             for parameter in network.parameters():
                 parameter.data = parameter.data.bfloat16()
         one, two = (_kept_bytes(network, num, bfloat16, recomputes) for num in (1, 2))
-    return Activations(once=2 * one - two, a_sample=two - one)
+        once = 2 * one - two
+        if recomputes and bfloat16:  # autocast holds all rounded weights until a pass is over
+            once = 2 * _kept_bytes(network, 1, bfloat16, False)
+            once -= _kept_bytes(network, 2, bfloat16, False)
+    return Activations(once=once, a_sample=two - one)
 
 
 def _kept_bytes(network: Network, num_samples: int, bfloat16: bool, recomputes: bool) -> int:
