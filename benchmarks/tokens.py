@@ -3,8 +3,9 @@
 8 channels of 128 x 128 values with patches of 8, 4, 2 and 1: seconds and memory of a training step
 of one sample, with and without activation checkpointing, each in a process of its own that runs the
 steps of `rawdiff train`, not compiled; beside them what the plan says, and which share of the
-operations is attention. Of a small network in float32, on a GPU of size L in bfloat16. On a CPU the
-seconds are the processor's, give it one thread (OMP_NUM_THREADS=1), and the memory is the process's.
+operations is attention. Of a small network in float32, on a GPU of size L in bfloat16. On a CPU
+these are the processor's seconds, so give it one thread (OMP_NUM_THREADS=1), and the memory of the
+process.
 """
 
 from __future__ import annotations
