@@ -229,7 +229,8 @@ def _memory_of_each(plan: Plan) -> Iterator[Row]:
     if plan.fits and (largest := plan.with_largest_micro_batch()):
         size, of_process = largest.shares.micro_batch, plan.shares.of_process
         share = "the whole share" if size == of_process else f"of a share of {of_process}"
-        yield Row("largest micro-batch", f"{size} samples, {share}: {_gib(largest.peak_bytes)}")
+        samples = "1 sample" if size == 1 else f"{size} samples"
+        yield Row("largest micro-batch", f"{samples}, {share}: {_gib(largest.peak_bytes)}")
 
 
 def _exchange(plan: Plan) -> Iterator[Row]:
