@@ -28,6 +28,8 @@ STEPS = {
     "optimizations": ["benchmarks/optimizations.py", "--device", "cuda", "--rounds", "3"],
     "overhead": ["benchmarks/overhead.py", "--device", "cuda", "--steps", "50"],
     "save": ["benchmarks/save.py", "--device", "cuda"],
+    "memory": ["benchmarks/memory.py", "--device", "cuda"],
+    "many patches": ["benchmarks/tokens.py", "--device", "cuda"],
 }
 TABLE_OF = "published"  # whose own lines are worth reading once more at the end
 SECONDS_OF_ONE = 240.0

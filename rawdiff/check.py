@@ -221,10 +221,16 @@ def _memory_of_each(plan: Plan) -> Iterator[Row]:
     verdict = "fits" if plan.fits else "does not fit, a tenth being kept free"
     yield Row("memory", f"{_gib(plan.peak_bytes)} of {available:g} GiB on each GPU: {verdict}")
     for name, size in plan.parts.items():
-        yield Row(f"  {name}", _gib(size))
+        if size:
+            yield Row(f"  {name}", _gib(size))
     if plan.whole_bytes:
         text = f"{_gib(plan.whole_bytes)}; most of the above is not there then"
         yield Row("  whole network at start", text)
+    if plan.fits and (largest := plan.with_largest_micro_batch()):
+        size, of_process = largest.shares.micro_batch, plan.shares.of_process
+        share = "the whole share" if size == of_process else f"of a share of {of_process}"
+        samples = "1 sample" if size == 1 else f"{size} samples"
+        yield Row("largest micro-batch", f"{samples}, {share}: {_gib(largest.peak_bytes)}")
 
 
 def _exchange(plan: Plan) -> Iterator[Row]:
@@ -253,12 +259,15 @@ def _pace(plan: Plan) -> Iterator[Row]:
         hidden = f"{_duration(seconds.not_hidden)} of exchange does not hide behind it"
     if machines.world_size == 1:
         hidden = "nothing to exchange"
-    computing = f"{_duration(seconds.compute)} of it computing at {machines.mfu:.0%} of "
+    computing = f"{_duration(seconds.compute)} of it computing at {plan.mfu:.0%} of "
     speed = recipe.train.batch_size / seconds.step
     total = timedelta(seconds=round(seconds.step * recipe.train.num_steps))
     yield Row(
         "step", f"{_duration(seconds.step)}, {computing}{machines.tflops:g} TFLOP/s; {hidden}"
     )
+    if machines.samples_per_second is not None:
+        text = f"--mfu {plan.mfu:.3g}, by {machines.samples_per_second:g} samples a second of one"
+        yield Row("  measured", f"{text} GPU")
     yield Row("speed", f"{speed:,.0f} samples a second, {speed / machines.world_size:,.1f} a GPU")
     yield Row("time", f"about {total} for {recipe.train.num_steps:,} steps")
 

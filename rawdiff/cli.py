@@ -172,6 +172,11 @@ def _add_machines(added: argparse.ArgumentParser) -> None:
         ("--memory-gib", float, "of each GPU (default 140, H200)"),
         ("--tflops", float, "dense bfloat16 peak of each GPU (default 989, H200)"),
         ("--mfu", float, "share of the peak that is expected (default 0.4)"),
+        (
+            "--samples-per-second",
+            float,
+            "in place of --mfu: measured on one GPU by `rawdiff bench` of this recipe",
+        ),
         ("--inside", float, "GB/s that a GPU sends inside its machine (default 400)"),
         ("--between", float, "GB/s that a GPU sends to other machines (default 50)"),
     ):

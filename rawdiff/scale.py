@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -20,8 +20,14 @@ from rawdiff.parallel.footprint import FLOAT32_BYTES, Footprint, measure_footpri
 from rawdiff.parallel.pretend import pretend_processes
 from rawdiff.precision import multiplies_in_bfloat16
 from rawdiff.recipe import Recipe
+from rawdiff.train.batch_memory import measure_batch
 from rawdiff.train.cost import PEAK_FLOPS, Cost, measure_cost
-from rawdiff.train.memory import Activations, measure_activations, memory_parts
+from rawdiff.train.memory import (
+    Activations,
+    measure_activations,
+    memory_parts,
+    parts_of_passes,
+)
 from rawdiff.train.optimizer import MuonCost, muon_cost
 
 EXPECTED_MFU = 0.4
@@ -33,14 +39,16 @@ class Machines:
     """GPUs that a run is planned for; by default H200 with 400 Gbit/s each between machines.
 
     `inside` and `between` are what a GPU sends to others of its machine and of other machines,
-    in GB/s; it receives as much at the same time.
+    in GB/s; it receives as much at the same time. `mfu` is the share of the peak that is used
+    (None: 40 %), or `samples_per_second` what one GPU was measured to train of this recipe.
     """
 
     world_size: int
     gpus_per_machine: int = 8
     memory_gib: float = 140.0
     tflops: float = PEAK_FLOPS["H200"] / 1e12
-    mfu: float = EXPECTED_MFU
+    mfu: float | None = None
+    samples_per_second: float | None = None
     inside: float = 400.0
     between: float = 50.0
 
@@ -48,18 +56,34 @@ class Machines:
         """UserError for what no machine has."""
         for field in fields(self):
             value, flag = getattr(self, field.name), f"--{field.name.replace('_', '-')}"
-            if not 0 < value < math.inf:
+            if value is not None and not 0 < value < math.inf:
                 raise UserError(f"`{flag} {value}`: give a number above 0.")
-        if self.mfu > 1:
+        if self.mfu is not None and self.samples_per_second is not None:
+            raise UserError(
+                "`--mfu` and `--samples-per-second` both say how fast a GPU computes; give one."
+            )
+        if self.mfu is not None and self.mfu > 1:
             raise UserError(
                 f"`--mfu {self.mfu}`: it is the share of the peak that is used, at most 1; "
                 "40% is 0.4."
             )
 
-    @property
-    def flops(self) -> float:
-        """Operations a second that a GPU is expected to do."""
-        return self.tflops * 1e12 * self.mfu
+    def mfu_of(self, sample_flops: float) -> float:
+        """The share of the peak that is used, where each sample takes so many operations.
+
+        UserError where the measured speed is above the peak.
+        """
+        if self.samples_per_second is None:
+            return EXPECTED_MFU if self.mfu is None else self.mfu
+        mfu = self.samples_per_second * sample_flops / (1e12 * self.tflops)
+        if mfu > 1:
+            raise UserError(
+                f"`--samples-per-second {self.samples_per_second:g}` of one GPU would take "
+                f"{mfu:.1f} times its peak of {self.tflops:g} TFLOP/s, at "
+                f"{sample_flops / 1e12:,.3g} TFLOP a sample. Give the speed of this recipe that "
+                "`rawdiff bench` shows for a single GPU, and the --tflops of that GPU."
+            )
+        return mfu
 
 
 @dataclass(frozen=True)
@@ -89,6 +113,7 @@ class Plan:
     shares: Shares
     cost: Cost
     activations: Activations
+    sample_bytes: int
     parts: dict[str, int]
     muon: MuonCost
 
@@ -114,13 +139,54 @@ class Plan:
         return self.peak_bytes <= USABLE * self.machines.memory_gib * 2**30
 
     @cached_property
+    def mfu(self) -> float:
+        """The share of a GPU's peak that is used; what is computed again counts as used."""
+        return self.machines.mfu_of(sum(self._sample_flops))
+
+    @property
+    def _sample_flops(self) -> tuple[int, int]:
+        """Operations of a sample's forward and backward pass."""
+        forward = 2 * self.cost.multiply_adds
+        return forward, forward * (3 if self.recipe.parallel.activation_checkpoint else 2)
+
+    def with_shares(self, shares: Shares) -> Plan:
+        """The same for samples that each GPU cuts in this way."""
+        parts = parts_of_passes(
+            self.footprint,
+            self.cost.num_parameters,
+            self.activations,
+            shares,
+            self.sample_bytes,
+        )
+        train = self.recipe.train.model_copy(
+            update={
+                "batch_size": shares.of_process * self.machines.world_size,
+                "micro_batch_size": shares.micro_batch,
+            }
+        )
+        recipe = self.recipe.model_copy(update={"train": train})
+        return replace(self, recipe=recipe, shares=shares, parts=self.parts | parts)
+
+    def with_largest_micro_batch(self) -> Plan | None:
+        """The one with the most samples at a time that fits, of equal parts of a GPU's share."""
+        of_process = self.shares.of_process
+        for size in range(of_process, 0, -1):
+            if of_process % size == 0:
+                other = self.with_shares(Shares(of_process, size))
+                if other.fits:
+                    return other
+        return None
+
+    @cached_property
     def seconds(self) -> Seconds:
         """Each unit is gathered while the one before computes, and summed while the next does."""
         machines, footprint, num = self.machines, self.footprint, self.shares.num_micro_batches
         among_sharers = self._bandwidth(footprint.shard, stride=1)
         among_replicas = self._bandwidth(footprint.replicate, stride=footprint.shard)
-        forward = 2 * self.cost.multiply_adds * self.shares.of_process / num / machines.flops
-        backward = forward * (3 if self.recipe.parallel.activation_checkpoint else 2)
+        flops = 1e12 * machines.tflops * self.mfu
+        forward, backward = (
+            of_sample * self.shares.of_process / num / flops for of_sample in self._sample_flops
+        )
         traffic, num_gatherings = footprint.traffic, footprint.num_gatherings(num)
         first = traffic.gather_forward / among_sharers
         again = traffic.gather_backward / among_sharers
@@ -129,7 +195,7 @@ class Plan:
         forwards = num_gatherings * max(forward, first) + (num - num_gatherings) * forward
         backwards = (num - 1) * max(backward, again)
         backwards += max(backward, again + reduce_scatter + all_reduce)
-        products, handed_over = self.muon.flops / machines.flops, self.muon.sent_bytes
+        products, handed_over = self.muon.flops / flops, self.muon.sent_bytes
         muon = products + handed_over / among_sharers
         return Seconds(
             compute=num * (forward + backward) + products,
@@ -162,15 +228,15 @@ def make_plan(
 ) -> Plan:
     """Nothing is computed and nothing takes memory: the network is cut for processes not there.
 
-    `like` is a plan of the same network, which has the same cost and activations. Raises UserError
-    where batch, mesh or precision does not suit the number of processes.
+    `like` is a plan of the same network and data, so with the same cost, activations and samples.
+    UserError where batch, mesh or precision does not suit the number of processes.
     """
     train, parallel = recipe.train, recipe.parallel
     shares = share_batch(train.batch_size, train.micro_batch_size, machines.world_size)
     require_gatherable(parallel, machines.world_size, train.precision, "cuda")
     network = make_network(recipe, info, patcher)
     if like is not None:
-        cost, activations = like.cost, like.activations
+        cost, activations, sample_bytes = like.cost, like.activations, like.sample_bytes
     else:
         cost = measure_cost(network)
         activations = measure_activations(
@@ -179,13 +245,14 @@ def make_plan(
             gathers_bfloat16=machines.world_size > 1 and parallel.gather_dtype == "bfloat16",
             recomputes=parallel.activation_checkpoint,
         )
+        sample_bytes = measure_batch(recipe, info, patcher)
     with pretend_processes(machines.world_size, machines.gpus_per_machine) as processes:
         mesh = mesh_shape(parallel, processes)
         parallelize(network, parallel, processes, torch.device("cpu"))
         footprint = measure_footprint(network, parallel, mesh)
-        parts = memory_parts(network, footprint, train, activations, shares)
+        parts = memory_parts(network, footprint, train, activations, shares, sample_bytes)
         muon = muon_cost(network, train, footprint.shard)
-    return Plan(recipe, machines, footprint, shares, cost, activations, parts, muon)
+    return Plan(recipe, machines, footprint, shares, cost, activations, sample_bytes, parts, muon)
 
 
 def advise(plan: Plan, info: DataInfo, patcher: Patcher) -> Iterator[tuple[str, Plan]]:
@@ -198,11 +265,8 @@ def advise(plan: Plan, info: DataInfo, patcher: Patcher) -> Iterator[tuple[str, 
         like = None if "activation_checkpoint" in keys else plan
         return make_plan(other, info, patcher, plan.machines, like)
 
-    for size in _smaller_micro_batches(plan.shares):
-        smaller = changed("train", micro_batch_size=size)
-        if smaller.fits:
-            yield f"train.micro_batch_size={size}", smaller
-            break
+    if smaller := plan.with_largest_micro_batch():
+        yield f"train.micro_batch_size={smaller.shares.micro_batch}", smaller
     alternatives: dict[str, Any] = {"activation_checkpoint": True}
     if plan.footprint.is_spread:
         alternatives["reshard_after_forward"] = True
@@ -216,10 +280,3 @@ def advise(plan: Plan, info: DataInfo, patcher: Patcher) -> Iterator[tuple[str, 
         if other.fits:
             text = " ".join(f"parallel.{k}={str(v).lower()}" for k, v in keys.items())
             yield text, other
-
-
-def _smaller_micro_batches(shares: Shares) -> Iterator[int]:
-    """The divisors of a process's share below its micro-batch, from large to small."""
-    for size in range(shares.micro_batch - 1, 0, -1):
-        if shares.of_process % size == 0:
-            yield size

@@ -13,6 +13,7 @@ from rawdiff.assemble import make_network, make_patcher
 from rawdiff.check import share_of_waiting
 from rawdiff.cli import main
 from rawdiff.data.statistics import fixed
+from rawdiff.parallel.batch import Shares
 from rawdiff.recipe_file import built_in_recipes, load_recipe
 from rawdiff.scale import Machines, Plan, make_plan
 from rawdiff.train.cost import measure_cost
@@ -116,6 +117,8 @@ def test_what_no_machine_has_is_refused(capsys) -> None:
         (["--world-size", "8", "--memory-gib", "-1"], "`--memory-gib -1.0`: give"),
         (["--world-size", "8", "--between", "nan"], "`--between nan`: give"),
         (["--world-size", "8", "--mfu", "40"], "at most 1"),
+        (["--world-size", "8", "--mfu", "0.4", "--samples-per-second", "9"], "give one"),
+        (["--world-size", "8", "--samples-per-second", "1e9"], "times its peak of 989 TFLOP/s"),
         (["--world-size", "8", "parallel.replicate=3", "parallel.shard=2"], "does not make 8"),
     ):
         assert main(["check", "demo", *keys]) == 2
@@ -128,6 +131,27 @@ def test_a_batch_that_cannot_be_shared_is_planned_with_keys_that_training_takes(
     shown = " ".join(capsys.readouterr().out.split())
     assert "planned with train.batch_size=258 train.micro_batch_size=86 (255 can" in shown
     load_recipe("imagenet_jit_b16", ["train.batch_size=258", "train.micro_batch_size=86"])
+
+
+def test_the_largest_micro_batch_fits_and_the_next_one_does_not() -> None:
+    plan = _plan(count=8, name="imagenet_jit_b16", memory_gib=24)
+    largest = plan.with_largest_micro_batch()
+    size = largest.shares.micro_batch
+    assert largest.fits
+    assert not plan.with_shares(Shares(128, 2 * size)).fits
+    keys = f"train.micro_batch_size={size}"
+    again = _plan(keys, count=8, name="imagenet_jit_b16", memory_gib=24)
+    assert (again.parts, again.seconds) == (largest.parts, largest.seconds)
+
+
+def test_a_measured_speed_of_one_gpu_is_the_speed_that_is_planned_for_it(capsys) -> None:
+    """Also where activations are computed again: these operations are done, too."""
+    for keys in ([], ["parallel.activation_checkpoint=true"]):
+        plan = _plan(*keys, count=1, name="imagenet_jit_b16", samples_per_second=1000)
+        assert 1024 / plan.seconds.step == pytest.approx(1000)
+    keys = ["imagenet_jit_b16", "--world-size", "8", "--samples-per-second", "1000"]
+    assert main(["check", *keys]) == 0
+    assert "by 1000 samples a second of one GPU" in " ".join(capsys.readouterr().out.split())
 
 
 def test_what_nothing_in_the_recipe_makes_fit_is_said(capsys) -> None:

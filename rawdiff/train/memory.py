@@ -46,7 +46,11 @@ def measure_activations(
             for parameter in network.parameters():
                 parameter.data = parameter.data.bfloat16()
         one, two = (_kept_bytes(network, num, bfloat16, recomputes) for num in (1, 2))
-    return Activations(once=2 * one - two, a_sample=two - one)
+        once = 2 * one - two
+        if recomputes and bfloat16:  # autocast holds all rounded weights until a pass is over
+            once = 2 * _kept_bytes(network, 1, bfloat16, False)
+            once -= _kept_bytes(network, 2, bfloat16, False)
+    return Activations(once=once, a_sample=two - one)
 
 
 def _kept_bytes(network: Network, num_samples: int, bfloat16: bool, recomputes: bool) -> int:
@@ -107,28 +111,46 @@ def memory_parts(
     train: TrainSettings,
     activations: Activations,
     shares: Shares,
+    sample_bytes: int = 0,
 ) -> dict[str, int]:
     """Bytes by part, of the process with the largest shards; no process ever holds more at a time.
+    Parts that are not there have none.
 
-    Not counted: the batch itself, noise, what Muon computes when activations are gone, and what
-    CUDA and its libraries take. Gradients are there when activations are gone, so the sum is a
-    little more than the peak.
+    `sample_bytes` are those of the samples themselves (`measure_batch`). Not counted: what Muon
+    computes when activations are gone, and what CUDA and its libraries take. Gradients are there
+    when activations are gone, so the sum is a little more than the peak.
     """
     local_bytes = FLOAT32_BYTES * footprint.num_local
-    accumulates = footprint.is_spread and shares.num_micro_batches > 1
-    # Where gradients wait for others, so do the weights: at the peak all have arrived already.
-    gathers = not accumulates or footprint.settings.reshard_after_forward
-    whole = FLOAT32_BYTES * sum(parameter.numel() for parameter in network.parameters())
+    num_parameters = sum(parameter.numel() for parameter in network.parameters())
+    of_passes = parts_of_passes(footprint, num_parameters, activations, shares, sample_bytes)
     averages = {f"average {ema.name}": local_bytes for ema in train.ema}
-    parts = {
+    return {
         "weights": local_bytes,
         "gradients": local_bytes,
-        "gradients before they are summed": whole if accumulates else 0,
+        "gradients before they are summed": 0,
         "optimizer": FLOAT32_BYTES * num_moments(network, train),
         **averages,
         "gathered weights": footprint.gathered_bytes,
-        "gather buffer": footprint.gather_buffer_bytes if gathers else 0,
+        "gather buffer": 0,
         "tables": sum(buffer.nbytes for buffer in network.buffers()),
-        "activations": activations(shares.micro_batch),
+        **of_passes,
     }
-    return {name: size for name, size in parts.items() if size}
+
+
+def parts_of_passes(
+    footprint: Footprint,
+    num_parameters: int,
+    activations: Activations,
+    shares: Shares,
+    sample_bytes: int,
+) -> dict[str, int]:
+    """Those of the parts that depend on how a process cuts its samples into passes."""
+    accumulates = footprint.is_spread and shares.num_micro_batches > 1
+    # Where gradients wait for others, so do the weights: at the peak all have arrived already.
+    gathers = not accumulates or footprint.settings.reshard_after_forward
+    return {
+        "gradients before they are summed": FLOAT32_BYTES * num_parameters if accumulates else 0,
+        "gather buffer": footprint.gather_buffer_bytes if gathers else 0,
+        "activations": activations(shares.micro_batch),
+        "batch and loss": shares.micro_batch * sample_bytes,
+    }

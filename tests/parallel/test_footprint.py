@@ -8,18 +8,25 @@ import torch
 from processes import torchrun
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed._tools.fsdp2_mem_tracker import FSDPMemTracker
+from torch.distributed._tools.mem_tracker import MemTracker
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from rawdiff.assemble import make_network, make_patcher, materialize
+from rawdiff.assemble import Data, make_network, make_patcher, materialize
+from rawdiff.bench.synthetic import Synthetic
+from rawdiff.data.dataset import collate
+from rawdiff.data.loading import Subset
 from rawdiff.data.statistics import fixed
 from rawdiff.errors import UserError
 from rawdiff.parallel.apply import add_gradients_up, mesh_shape, parallelize
 from rawdiff.parallel.batch import Shares, share_batch
 from rawdiff.parallel.footprint import measure_footprint
 from rawdiff.parallel.pretend import pretend_processes
+from rawdiff.parallel.processes import ALONE
 from rawdiff.recipe_file import load_recipe
+from rawdiff.train.batch_memory import measure_batch
 from rawdiff.train.cost import run_on_nothing
 from rawdiff.train.memory import Activations, measure_activations, memory_parts
+from rawdiff.train.setup import set_up
 
 # Neither width nor classes can be cut equally by 4 or 8.
 SMALL = ["model.depth=3", "model.width=36", "model.heads=2", "model.in_context_start=1"]
@@ -129,6 +136,36 @@ def test_two_real_processes_hold_what_was_planned(tmp_path) -> None:
         parts = memory_parts(network, footprint, recipe.train, Activations(0, 0), Shares(8, 8))
     assert found == {name: parts[name] for name in found}
     assert len(found) == 4
+
+
+@pytest.mark.parametrize("keys", [[], ["parallel.activation_checkpoint=true"]])
+def test_real_samples_their_noise_and_loss_take_what_was_planned(keys) -> None:
+    """torch's own tracker, in a real pass over patches of so many values that they weigh most."""
+    keys = [*SMALL, *keys, "data.size=256", "adapter.patch_size=64", "train.device=cpu"]
+    recipe, size = load_recipe("imagenet_jit_b64", keys), 4
+    info = recipe.data.info
+    data, statistics = Subset(Synthetic.like(info), range(size)), fixed(127.5, 127.5, info.shape)
+    bfloat16 = {"precision": "bfloat16", "batch_size": size, "micro_batch_size": size}
+    recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update=bfloat16)})
+    training = set_up(
+        recipe, Data(data, None), statistics, CPU, ALONE, lambda new: new.initialize(0)
+    )
+    batch = collate(data.get_batch(range(size)), range(size))
+    tracker = MemTracker()
+    tracker.track_external(training.state.network)
+    with tracker:
+        training.compute_gradients(batch)
+    (found,) = (sum(kinds.values()) // 2 for kinds in [tracker.get_tracker_snapshot("peak")[CPU]])
+    patcher, network = training.objective.patcher, _network(recipe)
+    recomputes = recipe.parallel.activation_checkpoint
+    activations = measure_activations(network, bfloat16=True, recomputes=recomputes)
+    samples = measure_batch(recipe, info, patcher)
+    footprint = measure_footprint(network, recipe.parallel, (1, 1))
+    shares = Shares(size, size)
+    parts = memory_parts(network, footprint, recipe.train, activations, shares, samples)
+    planned = sum(parts[name] for name in ("weights", "tables", "activations", "batch and loss"))
+    assert 0.95 * planned < found < planned + parts["gradients"]
+    assert parts["batch and loss"] > 0.5 * (planned - parts["weights"])
 
 
 def test_more_samples_and_less_recomputing_keep_more() -> None:
