@@ -14,7 +14,7 @@ def ab2(velocity: Velocity, z: Tensor, times: Tensor) -> Tensor:
 
     The first step is Euler's, for want of a velocity before it; so is the last, which ends at x.
     """
-    v_last, dt_last = None, None
+    v_last, dt_last = None, times[1] - times[0]
     for t, t_next in pairwise(times):
         v, dt = velocity(z, t), t_next - t
         slope = v
