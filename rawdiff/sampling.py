@@ -21,7 +21,11 @@ from rawdiff.flow.guidance import LabelVelocity, guided
 from rawdiff.flow.precondition import precondition
 from rawdiff.flow.prediction import v_from, x_from
 from rawdiff.flow.settings import FlowSettings
-from rawdiff.flow.solvers import SOLVERS, Solver, SolverName, ancestral, time_grid
+from rawdiff.flow.solvers import SOLVERS, SolverName
+from rawdiff.flow.solvers.ancestral import ancestral
+from rawdiff.flow.solvers.churn import churn
+from rawdiff.flow.solvers.velocity import Solver
+from rawdiff.flow.times import TimesName, edm, linear, logsnr, shifted
 from rawdiff.given import Given
 from rawdiff.plugins import plugin_field
 from rawdiff.precision import Precision, autocast
@@ -32,9 +36,13 @@ class SampleSettings(Settings):
     """How samples are drawn. (arXiv 2511.13720: Heun, 50 steps, guidance inside [0.1, 1])
 
     `solver: ancestral` adds new noise in each step, `eta` times as much as keeps its spread (0:
-    none): errors of early steps are mended, at the price of more steps.
+    none): errors of early steps are mended, at the price of more steps. `solver: churn` adds a
+    little before each of Heun's steps: `churn` is the S_churn of Karras et al. 2022, which acts
+    within `churn_interval`. `times` says where the steps lie: evenly in t (`linear`), where the
+    noise is `shift` times as strong (`shifted`), or evenly in log(sigma) or the 7th root of sigma
+    (`logsnr`, `edm`) over `sigma_range`, with sigma the spread of noise on standardized data.
     `weights` names an EMA of the run (`decay_0.9999`), or `model`; default: its first EMA.
-    `noise_scale` multiplies the noise that samples begin with, and that of each ancestral step:
+    `noise_scale` multiplies the noise that samples begin with, and all that is added later:
     above 1 they differ more, which mends ensembles of too little spread (Couairon et al. 2024: 1.05
     for weather).
     `t_eps` bounds the 1 - t that sampling divides by. `labels` are drawn in turn (default: all
@@ -49,7 +57,12 @@ class SampleSettings(Settings):
 
     solver: SolverName = "heun"
     eta: float = Field(default=1.0, ge=0)
+    churn: float = Field(default=40.0, ge=0)
+    churn_interval: tuple[float, float] = (0.02, 0.95)
     num_steps: int = Field(default=50, ge=1)
+    times: TimesName = "linear"
+    shift: float = Field(default=3.0, gt=0)
+    sigma_range: tuple[float, float] = (0.002, 80.0)
     cfg_scale: float = Field(default=1.0, ge=0)
     cfg_interval: tuple[float, float] = (0.1, 1.0)
     noise_scale: float = Field(default=1.0, gt=0)
@@ -70,9 +83,15 @@ class SampleSettings(Settings):
 
     @model_validator(mode="after")
     def _agree(self) -> SampleSettings:
-        low, high = self.cfg_interval
-        if not 0 <= low <= high <= 1:
-            raise ValueError(f"cfg_interval [{low}, {high}] must be ascending and within [0, 1]")
+        for key in ("cfg_interval", "churn_interval"):
+            low, high = getattr(self, key)
+            if not 0 <= low <= high <= 1:
+                raise ValueError(f"{key} [{low}, {high}] must be ascending and within [0, 1]")
+        if not 0 < self.sigma_range[0] < self.sigma_range[1]:
+            raise ValueError(
+                f"sigma_range {list(self.sigma_range)} must be two spreads of noise above 0, the "
+                "smaller first"
+            )
         if self.start and self.template is None:
             raise ValueError("`start` above 0 needs a `template`, whose values it begins from")
         return self
@@ -189,18 +208,28 @@ class Sampler:
 
         index = index.to(self.device)
         first = self._first(index, known, given, settings)
-        times = time_grid(settings.num_steps, settings.start)
         solver = self._solver(index, known, settings)
-        return self._finished(solver(watched, first, times), known, given)
+        return self._finished(solver(watched, first, self._times(settings)), known, given)
+
+    def _times(self, settings: SampleSettings) -> Tensor:
+        """Where the steps of a solver lie: [num_steps + 1]."""
+        num_steps, start = settings.num_steps, settings.start
+        if settings.times == "linear":
+            return linear(num_steps, start)
+        if settings.times == "shifted":
+            return shifted(num_steps, start, settings.shift)
+        by_sigma = edm if settings.times == "edm" else logsnr
+        return by_sigma(num_steps, start, settings.sigma_range, self.flow.noise_std)
 
     def _solver(self, index: Tensor, known: Tensor | None, settings: SampleSettings) -> Solver:
-        if settings.solver != "ancestral":
-            return SOLVERS[settings.solver]
-
         def noise(step: int) -> Tensor:
             return self._noise(philox.Stream.STEP_NOISE + step, index, known, settings)
 
-        return ancestral(settings.eta, noise)
+        if settings.solver == "ancestral":
+            return ancestral(settings.eta, noise)
+        if settings.solver == "churn":
+            return churn(settings.churn, settings.churn_interval, noise)
+        return SOLVERS[settings.solver]
 
     def _noise(
         self, stream: int, index: Tensor, known: Tensor | None, settings: SampleSettings

@@ -95,6 +95,16 @@ def test_a_sample_begins_from_a_template_at_its_time() -> None:
     assert float((first - noise_free).std()) == pytest.approx(0.1, rel=0.5)
 
 
+@pytest.mark.parametrize("times", ["shifted", "logsnr", "edm"])
+def test_all_kinds_of_times_begin_at_the_start(times) -> None:
+    spy = Spy()
+    settings = SampleSettings(num_steps=4, start=0.9, template=Asks(), times=times)
+    sampler(spy).draw(INDEX, Conditions(x=torch.randn(3, 1, 4)), settings)
+    seen = [float(call["t"][0]) for call in spy.seen]
+    assert seen[0] == pytest.approx(0.9)
+    assert seen == sorted(seen)
+
+
 def test_beginning_from_what_is_not_known_is_an_error() -> None:
     with pytest.raises(ValueError, match="needs a `template`"):
         SampleSettings(start=0.5)

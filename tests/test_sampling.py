@@ -1,5 +1,7 @@
 """Sampling through the very denoiser: exact Gaussians, and what the network is given to see."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,8 @@ from rawdiff.data.statistics import Moments, Statistics, measure
 from rawdiff.flow.precondition import coefficients
 from rawdiff.flow.prediction import VIEWS, expand
 from rawdiff.flow.settings import FlowSettings
+from rawdiff.flow.solvers import SolverName, num_evaluations
+from rawdiff.flow.times import TimesName
 from rawdiff.grid import PatchGrid
 from rawdiff.sampling import Frames, Sampler, SampleSettings, draw_all
 
@@ -55,6 +59,41 @@ def test_the_exact_denoiser_gives_mean_and_spread(prediction, noise_scale) -> No
     x = torch.cat(drawn).double()
     assert abs(float(x.mean()) / MEAN - 1) < 0.01
     assert abs(float(x.std()) / STD - 1) < 0.01
+
+
+@pytest.mark.parametrize("solver", get_args(SolverName))
+@pytest.mark.parametrize("times", get_args(TimesName))
+def test_every_solver_gives_mean_and_spread_at_all_kinds_of_times(solver, times) -> None:
+    """Within what chance leaves of 20,000 values (2 %), and the larger errors of first order."""
+    flow, first_order = FlowSettings(noise_scale=2.0), solver in ("euler", "ancestral")
+    settings = SampleSettings(solver=solver, times=times, num_steps=200, t_eps=1e-4)
+    x = sampler(exact_network(flow), flow).draw(torch.arange(5000), Conditions(), settings)
+    assert float(x.mean()) == pytest.approx(MEAN, rel=0.01)
+    assert float(x.std()) == pytest.approx(STD, rel=0.12 if first_order else 0.02)
+
+
+@pytest.mark.parametrize("num_steps", [1, 2, 7])
+@pytest.mark.parametrize("solver", get_args(SolverName))
+def test_no_solver_calls_the_network_more_often_than_it_says(solver, num_steps) -> None:
+    spy = Spy()
+    settings = SampleSettings(solver=solver, num_steps=num_steps)
+    sampler(spy).draw(torch.arange(2), Conditions(), settings)
+    assert len(spy.seen) == num_evaluations(solver, num_steps)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"sigma_range": (80, 0.002)}, "sigma_range .* smaller first"),
+        ({"sigma_range": (0, 1)}, "sigma_range .* above 0"),
+        ({"churn_interval": (0.5, 2)}, r"churn_interval .* within \[0, 1\]"),
+        ({"shift": 0}, "shift"),
+        ({"times": "cosine"}, "'linear', 'shifted', 'logsnr' or 'edm'"),
+    ],
+)
+def test_settings_that_make_no_sense_are_named(wrong, said) -> None:
+    with pytest.raises(ValueError, match=said):
+        SampleSettings(**wrong)
 
 
 def test_more_noise_at_the_start_spreads_samples_as_much() -> None:

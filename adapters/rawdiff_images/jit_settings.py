@@ -187,7 +187,7 @@ def to_recipe(layout: Layout, args: Arguments) -> dict[str, Any]:
 def to_namespace(layout: Layout, recipe: Recipe, names: tuple[str, str]) -> argparse.Namespace:
     """The inverse of `to_recipe`; `names` are the averages that stand under model_ema1 and 2.
 
-    Raises UserError for a setting that JiT does not know, such as another solver.
+    Raises UserError for a setting that JiT does not know, such as another solver or other times.
     """
     sizes = layout.model.model_dump()
     known = (
@@ -199,6 +199,11 @@ def to_namespace(layout: Layout, recipe: Recipe, names: tuple[str, str]) -> argp
     size = next(known, None)
     shape = (layout.num_channels, layout.image_size, layout.image_size)
     flow, sample = recipe.flow.resolved(shape), recipe.sample
+    if sample.times != "linear":
+        raise UserError(
+            f"JiT's steps are evenly spaced, but this model samples with `sample.times: "
+            f"{sample.times}`. Write `linear`, or export without `--format jit`."
+        )
     decays = {ema.name: ema.decay for ema in recipe.train.ema if ema.decay is not None}
     said: dict[str, Any] = {
         "model": f"JiT-{size or 'custom'}/{layout.patch_size}",

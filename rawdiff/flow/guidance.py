@@ -8,7 +8,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from rawdiff.flow.solvers import Velocity
+from rawdiff.flow.solvers.velocity import Velocity
 
 LabelVelocity: TypeAlias = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 """v(z, t, label) with t [B] and label [B] or None; B may be twice the number of samples."""

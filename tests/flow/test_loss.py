@@ -8,7 +8,7 @@ from rawdiff.flow import loss as flow_loss
 from rawdiff.flow.guidance import acts, guided
 from rawdiff.flow.prediction import VIEWS, expand
 from rawdiff.flow.settings import FlowSettings
-from rawdiff.flow.solvers import time_grid
+from rawdiff.flow.times import linear
 
 torch.manual_seed(0)
 X, EPS = torch.randn(2, 5, 4, 3)
@@ -73,7 +73,7 @@ def test_labels_are_dropped_as_often_as_asked() -> None:
 
 
 def test_the_interval_is_open_below_and_compared_in_float32() -> None:
-    times = time_grid(50)
+    times = linear(50)
     assert [acts(t, (0.1, 1.0)) for t in times[4:7]] == [False, False, True]
     assert acts(times[0], (0.0, 1.0))
     assert not acts(times[-1], (0.0, 1.0))

@@ -234,10 +234,14 @@ def test_settings_that_jit_does_not_know_are_named(tmp_path) -> None:
     model = load(bring(save(tmp_path / "c.pth", published_jit.checkpoint()), tmp_path / "jit"))
     tensors = {key: torch.empty(s) for key, s in published_jit.shapes(**published_jit.TINY).items()}
     layout = make_layout(measure_tensors(tensors, "file"), Arguments(), 1, "file")
-    sample = model.recipe.sample.model_copy(update={"solver": "midpoint"})
-    recipe = model.recipe.model_copy(update={"sample": sample})
-    with pytest.raises(UserError, match=r"`args.sampling_method`.*midpoint"):
-        to_namespace(layout, recipe, ("model", "model"))
+    for change, said in (
+        ({"solver": "midpoint"}, r"`args.sampling_method`.*midpoint"),
+        ({"times": "edm"}, "`sample.times: edm`"),
+    ):
+        sample = model.recipe.sample.model_copy(update=change)
+        recipe = model.recipe.model_copy(update={"sample": sample})
+        with pytest.raises(UserError, match=said):
+            to_namespace(layout, recipe, ("model", "model"))
 
 
 def test_missing_values_cannot_be_expressed(tmp_path) -> None:
