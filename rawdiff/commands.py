@@ -16,7 +16,6 @@ from pathlib import Path
 
 from pydantic import ValidationError
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
 from rawdiff import exchange, plugins, recipe_file, results, run
@@ -32,6 +31,7 @@ from rawdiff.explain import explain
 from rawdiff.files import require_writable, write_text
 from rawdiff.forecast import forecast_run
 from rawdiff.parallel.processes import speaks_for_all
+from rawdiff.progress import progress_of
 from rawdiff.saved.verify import verify
 from rawdiff.scale import Machines
 from rawdiff.series import Request
@@ -301,7 +301,6 @@ def do_schema(args: argparse.Namespace) -> None:
 
 @contextmanager
 def _bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on a terminal, nothing elsewhere; call it with (done, total)."""
-    with Progress(console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task(what, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+    """Shows progress; call it with (done, total)."""
+    with progress_of(what, console, _say) as progress:
+        yield progress

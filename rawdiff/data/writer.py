@@ -23,6 +23,14 @@ class Writer(Settings, ABC):
 
     num_drawn: ClassVar[int] = 100
 
+    @property
+    def shared(self) -> tuple[str, ...]:
+        """Names of files (or folders, as a zarr store is one) that hold something of all samples.
+
+        All others hold something of the samples of one call of `write` alone.
+        """
+        return ()
+
     @abstractmethod
     def write(
         self,
@@ -36,10 +44,18 @@ class Writer(Settings, ABC):
     ) -> list[Path]:
         """Write samples [n, C, …] (float32, data units, NaN where missing); returns the files.
 
-        `first_index` is the number of the first sample in the whole set, so that a large set can
-        be written in parts. Labels and place [n, A, …], where there are any, belong to the samples
-        one by one.
+        `first_index` is the number of the first sample in the whole set: a set is written in parts,
+        each into a folder of its own, in any order and by several processes. Labels and place
+        [n, A, …], where there are any, belong to the samples one by one.
         """
+
+    def join(self, parts: Sequence[Path], folder: Path, *, info: DataInfo) -> None:
+        """Write the `shared` files of a set into `folder`, from those in the folders of its parts.
+
+        Parts come in the order of their samples; one may lack a file. Where there is one already,
+        it is replaced.
+        """
+        assert not self.shared, f"{type(self).__name__} must say how its shared files are joined"
 
     def write_frames(
         self,
