@@ -63,7 +63,7 @@ def do_sample(args: argparse.Namespace) -> None:
     request = _request(args)
     with _bar("sample" if request is None else "draw") as bar:
         if request is None:
-            results.sample_run(args.run, args.overrides, **which, progress=bar)
+            results.sample_run(args.run, args.overrides, **which, film=args.film, progress=bar)
         else:
             forecast_run(args.run, request, args.overrides, **which, progress=bar)
 
@@ -77,6 +77,8 @@ def _request(args: argparse.Namespace) -> Request | None:
         return None
     if any(number is not None and number < 1 for number in numbers.values()):
         raise UserError("--steps and --members are 1 or more.")
+    if args.film:
+        raise UserError("--film shows how samples are drawn; a forecast has none.")
     inits = tuple(text.strip() for part in args.init for text in part.split(","))
     return Request(inits, args.steps, args.members or DEFAULT_MEMBERS)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from rawdiff import picture
@@ -18,11 +19,14 @@ from rawdiff.conditions import Conditions, draw_conditions
 from rawdiff.data.dataset import Array, DataInfo
 from rawdiff.data.loading import Subset
 from rawdiff.data.writer import Writer
+from rawdiff.film import save_film
 from rawdiff.run import Progress, TrainedModel
-from rawdiff.sample_set import PICTURE, SampleSet
-from rawdiff.sampling import draw_all
+from rawdiff.sample_set import FILM, PICTURE, SampleSet
+from rawdiff.sampling import SampleSettings, draw_all
 from rawdiff.saved.folder import RunFolder
 from rawdiff.score_facts import Facts
+
+NUM_FILMED, NUM_STAGES = 16, 25
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,11 @@ class Drawn:
     x: Array
     frames: Array | None
     conditions: Conditions
+
+    @property
+    def labels(self) -> list[int] | None:
+        label = self.conditions.label
+        return None if label is None else label.tolist()
 
 
 @dataclass(frozen=True)
@@ -67,7 +76,7 @@ class Drawing:
             for batch in batches:
                 if progress:
                     progress(self.samples.num_there(), total)
-                drawn = self._drawn(batch, real)
+                drawn = self._drawn(batch, real, self.model.recipe.sample)
                 if before is not None:
                     before.result()  # so that no more than one waits, and errors are heard
                 before = thread.submit(self._write, drawn)
@@ -88,8 +97,26 @@ class Drawing:
             lambda parts: self.writer.join(parts, self.samples.path, info=self.info)
         )
 
-    def _drawn(self, batch: range, real: Callable[[], Subset]) -> Drawn:
-        sampler, settings = self.model.sampler, self.model.recipe.sample
+    def draw_film(self) -> None:
+        """`film.gif`: what the network takes for the first samples, on the way from noise to them.
+
+        They are drawn once more for it, so that a finished set can have one, too.
+        """
+        settings = self.model.recipe.sample
+        num_stages = max(settings.num_frames, min(NUM_STAGES, settings.num_steps + 1))
+        first = range(min(settings.num_samples, self.writer.num_drawn, NUM_FILMED))
+        settings = settings.model_copy(update={"num_frames": num_stages, "batch_size": len(first)})
+        drawn = self._drawn(first, lambda: open_data(self.model.recipe).real, settings)
+        assert drawn.frames is not None
+        # No labels: a row for each class would show the samples in another order, and fewer.
+        stages = self.writer.draw_stages(drawn.frames, info=self.info, columns=NUM_FILMED // 2)
+        times = torch.linspace(settings.start, 1, num_stages).tolist()
+        titles = [f"t = {t:.2f}" for t in times]
+        save_film(stages, titles, self.samples.path / FILM)
+        self.samples.add(FILM)
+
+    def _drawn(self, batch: range, real: Callable[[], Subset], settings: SampleSettings) -> Drawn:
+        sampler = self.model.sampler
         conditions = draw_conditions(
             sampler.info,
             settings.num_samples,
@@ -111,8 +138,7 @@ class Drawing:
         return Drawn(batch.start, x.numpy(), stages, conditions)
 
     def _write(self, drawn: Drawn) -> None:
-        labels = None if drawn.conditions.label is None else drawn.conditions.label.tolist()
-        place = drawn.conditions.place
+        labels, place = drawn.labels, drawn.conditions.place
         own = {} if place is None else {"place": place.numpy()}
 
         def write(folder: Path) -> None:

@@ -13,7 +13,7 @@ from rawdiff.evaluate.evaluator import Scorer
 from rawdiff.parallel.processes import join_processes
 from rawdiff.precision import choose_device
 from rawdiff.run import Progress, Say, TrainedModel, load_with
-from rawdiff.sample_set import PICTURE
+from rawdiff.sample_set import FILM, PICTURE
 from rawdiff.saved.folder import RunFolder
 from rawdiff.scoring import Scoring
 from rawdiff.train.stopping import StoppedError, stop_at_once
@@ -26,6 +26,7 @@ def sample_run(
     *,
     out: Path | None = None,
     step: int | None = None,
+    film: bool = False,
     say: Say = print,
     progress: Progress | None = None,
 ) -> Path:
@@ -33,8 +34,8 @@ def sample_run(
 
     Returns the folder with them: `out`, or `samples` in the run. Several processes share the
     batches. What an earlier call with the same settings left there goes on; what one with others
-    wrote is replaced. UserError if the folder holds anything else. Raises StoppedError on SIGTERM
-    and SIGUSR1: the same call goes on.
+    wrote is replaced. `film` adds `film.gif` of the way to the first samples. UserError if the
+    folder holds anything else. Raises StoppedError on SIGTERM and SIGUSR1: the same call goes on.
     """
     recipe = tuned_recipe(RunFolder.open(path), overrides, lambda text: None)
     on_gpu = choose_device(recipe.train.device).type == "cuda"
@@ -55,7 +56,10 @@ def sample_run(
                     say("Stopped; the same command goes on with what is missing.")
                     raise
                 processes.from_first(drawing.finish)
-        say(f"{samples.num_samples} samples and {PICTURE} are in {samples.path}.")
+            if film:
+                processes.from_first(drawing.draw_film)
+        pictures = f", {PICTURE} and {FILM}" if film else f" and {PICTURE}"
+        say(f"{samples.num_samples} samples{pictures} are in {samples.path}.")
     return samples.path
 
 

@@ -28,7 +28,7 @@ from rawdiff.files import atomic, locked, write_text
 SETTINGS_FILE, LIST_FILE, LOCK_FILE = "settings.json", ".files.json", ".lock"
 PARTS, PARTIAL = ".parts-", ".partial-"
 FILES, SHOWN = "files", "shown.npz"  # in the folder of a batch
-PICTURE = "picture.png"
+PICTURE, FILM = "picture.png", "film.gif"
 NO_MATTER = ("run",)  # a folder may be moved, or called otherwise; a digest tells its weights
 
 
@@ -69,7 +69,7 @@ class SampleSet:
             if not (self.path / LIST_FILE).is_file():
                 return self._go_on(say)
             gone = [name for name in found if not (self.path / name).exists()]
-            if not set(gone) - {PICTURE}:
+            if not set(gone) - {PICTURE, FILM}:
                 self._remove_parts()
                 say(f"All {self.num_samples:,} samples are there already.")
                 return None
@@ -131,9 +131,13 @@ class SampleSet:
         parts = [self._part(batch.start) / FILES for batch in self._batches()]
         with writing(self.path):
             join(parts)
-            names = sorted({*_files_of(self.path), PICTURE})
-            write_text(self.path / LIST_FILE, json.dumps(names))
+            self.add(PICTURE)
         self._remove_parts()
+
+    def add(self, name: str) -> None:
+        """A file that was written beside a finished set belongs to it."""
+        names = sorted({*_files_of(self.path), name})
+        write_text(self.path / LIST_FILE, json.dumps(names))
 
     def _go_on(self, say: Callable[[str], None]) -> list[range]:
         with writing(self.path):

@@ -12,6 +12,7 @@ import numpy as np
 import zarr
 from PIL import Image
 
+from rawdiff import picture
 from rawdiff.data.dataset import Array, DataInfo
 from rawdiff.data.writer import Writer
 from rawdiff_weather.output import Content, Coordinate, FieldStore
@@ -75,11 +76,31 @@ class FieldWriter(Writer):
         columns: int = 10,
     ) -> Image.Image:
         """Of samples with further axes the first time, at all levels."""
-        fields = _by_channel(samples, info)
-        first = fields[:, 0] if "time" in info.coordinates else fields
-        channels, units = zip(*_channels(info), strict=True)
-        flat = replace(info, shape=first.shape[1:], channels=channels, units=units)
-        return super().draw(first, info=flat, labels=labels, columns=columns)
+        fields, flat = _flat(samples, info)
+        return super().draw(fields, info=flat, labels=labels, columns=columns)
+
+    def draw_stages(
+        self,
+        frames: Array,
+        *,
+        info: DataInfo,
+        labels: Sequence[int] | None = None,
+        columns: int = 10,
+    ) -> list[Image.Image]:
+        last, flat = _flat(frames[-1], info)
+        fields = [_flat(samples, info)[0] for samples in frames]
+        return [
+            picture.draw_samples(samples, flat, labels, columns=columns, like=last)
+            for samples in fields
+        ]
+
+
+def _flat(samples: Array, info: DataInfo) -> tuple[Array, DataInfo]:
+    """The first time of samples with several, [n, C, H, W], and what it is."""
+    fields = _by_channel(samples, info)
+    first = fields[:, 0] if "time" in info.coordinates else fields
+    channels, units = zip(*_channels(info), strict=True)
+    return first, replace(info, shape=first.shape[1:], channels=channels, units=units)
 
 
 def _numbers(store: Path) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -85,3 +86,20 @@ class Writer(Settings, ABC):
     ) -> Image.Image:
         """One picture of samples [n, C, …]; a field with a picture of its own draws it here."""
         return picture.draw_samples(samples, info, labels, columns=columns)
+
+    def draw_stages(
+        self,
+        frames: Array,
+        *,
+        info: DataInfo,
+        labels: Sequence[int] | None = None,
+        columns: int = 10,
+    ) -> list[Image.Image]:
+        """As `draw`, one picture for each stage of the drawing of samples [K, n, C, …].
+
+        Colours are those of the last stage, where the field has no picture of its own.
+        """
+        if type(self).draw is not Writer.draw:
+            return [self.draw(x, info=info, labels=labels, columns=columns) for x in frames]
+        draw = partial(picture.draw_samples, info=info, labels=labels, like=frames[-1])
+        return [draw(x, columns=columns) for x in frames]
