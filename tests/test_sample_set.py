@@ -9,11 +9,13 @@ import subprocess
 import sys
 import threading
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 from killed_runs import kill_all
+from PIL import Image, ImageSequence
 from processes import ENVIRONMENT, side_by_side, torchrun
 from runs import random_recipe, rawdiff
 
@@ -21,6 +23,7 @@ from rawdiff import drawing
 from rawdiff.cli import main
 from rawdiff.data.array_files import open_array
 from rawdiff.data.arrays import ArrayWriter
+from rawdiff.data.dataset import DataInfo
 from rawdiff.files import locked
 from rawdiff.recipe_file import load_recipe
 from rawdiff.sample_set import LIST_FILE, PARTIAL, PARTS
@@ -257,6 +260,36 @@ def _wait_for_parts(process: subprocess.Popen[str], out: Path, number: int) -> N
         assert time.monotonic() < deadline
         assert process.poll() is None, f"ended with {process.returncode}"
         time.sleep(0.002)
+
+
+def test_a_film_shows_the_way_to_samples_that_are_there_already(run, out, drawn):
+    assert sample(run, out) == 0
+    drawn.clear()
+    assert sample(run, out, "--film") == 0
+    assert drawn == [0]
+    with Image.open(out / "film.gif") as film:
+        assert film.n_frames == 6  # one more than steps: the sample itself
+        pages = [np.asarray(page.convert("RGB")) for page in ImageSequence.Iterator(film)]
+    assert all((a != b).any() for a, b in pairwise(pages))
+    drawn.clear()
+    assert sample(run, out) == 0
+    assert drawn == []
+    assert sample(run, out, "sample.seed=1") == 0
+    assert not (out / "film.gif").exists()
+
+
+def test_stages_have_the_colours_of_the_last_which_is_the_picture():
+    info = DataInfo(shape=(2, 6, 6), channels=("a", "b"))
+    frames = np.random.default_rng(0).normal(size=(3, 4, 2, 6, 6)).astype(np.float32)
+    frames[:2] *= 5
+    stages = ArrayWriter().draw_stages(frames, info=info)
+    assert stages[-1] == ArrayWriter().draw(frames[-1], info=info)
+    assert stages[0] != ArrayWriter().draw(frames[0], info=info)
+
+
+def test_a_film_of_a_forecast_is_refused(run, capsys):
+    assert main(["sample", str(run), "--init", "2020-01-01", "--film"]) == 2
+    assert "--film shows how samples are drawn" in capsys.readouterr().err
 
 
 def test_settings_say_what_samples_depend_on(run, out):
