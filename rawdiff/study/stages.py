@@ -63,7 +63,7 @@ def is_trained(cell: Cell) -> bool:
 
 
 def is_previewed(cell: Cell) -> bool:
-    chosen = {"num_samples": NUM_SHOWN, "writer": {"name": "arrays"}}
+    chosen = {"num_samples": NUM_SHOWN, "writer": {"name": "arrays", "format": "npz"}}
     return _is_drawn(cell, preview_folder(cell), chosen)
 
 
