@@ -64,6 +64,9 @@ def _parser() -> argparse.ArgumentParser:
         step(added)
         if name == "sample":
             added.add_argument("--out", type=Path, help="folder (default: samples in the run)")
+            added.add_argument(
+                "--film", action="store_true", help="film.gif of the way to the first samples, too"
+            )
             _add_forecasts(added)
         else:
             added.add_argument(

@@ -16,7 +16,6 @@ from pathlib import Path
 
 from pydantic import ValidationError
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
 from rawdiff import exchange, plugins, recipe_file, results, run
@@ -32,6 +31,7 @@ from rawdiff.explain import explain
 from rawdiff.files import require_writable, write_text
 from rawdiff.forecast import forecast_run
 from rawdiff.parallel.processes import speaks_for_all
+from rawdiff.progress import progress_of
 from rawdiff.saved.verify import verify
 from rawdiff.scale import Machines
 from rawdiff.series import Request
@@ -63,7 +63,7 @@ def do_sample(args: argparse.Namespace) -> None:
     request = _request(args)
     with _bar("sample" if request is None else "draw") as bar:
         if request is None:
-            results.sample_run(args.run, args.overrides, **which, progress=bar)
+            results.sample_run(args.run, args.overrides, **which, film=args.film, progress=bar)
         else:
             forecast_run(args.run, request, args.overrides, **which, progress=bar)
 
@@ -77,6 +77,8 @@ def _request(args: argparse.Namespace) -> Request | None:
         return None
     if any(number is not None and number < 1 for number in numbers.values()):
         raise UserError("--steps and --members are 1 or more.")
+    if args.film:
+        raise UserError("--film shows how samples are drawn; a forecast has none.")
     inits = tuple(text.strip() for part in args.init for text in part.split(","))
     return Request(inits, args.steps, args.members or DEFAULT_MEMBERS)
 
@@ -301,7 +303,6 @@ def do_schema(args: argparse.Namespace) -> None:
 
 @contextmanager
 def _bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on a terminal, nothing elsewhere; call it with (done, total)."""
-    with Progress(console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task(what, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+    """Shows progress; call it with (done, total)."""
+    with progress_of(what, console, _say) as progress:
+        yield progress

@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from rawdiff import picture
-from rawdiff.assemble import make_writer, open_data
-from rawdiff.conditions import Conditions, draw_conditions
-from rawdiff.data.dataset import Array, DataInfo
-from rawdiff.data.writer import Writer
-from rawdiff.errors import UserError
+from rawdiff.drawing import Drawing, all_facts, how_drawn
 from rawdiff.evaluate import report as score_report
 from rawdiff.evaluate.choose import choose_evaluators
 from rawdiff.evaluate.evaluator import Scorer
-from rawdiff.files import write_text
+from rawdiff.parallel.processes import join_processes
+from rawdiff.precision import choose_device
 from rawdiff.run import Progress, Say, TrainedModel, load_with
-from rawdiff.sampling import draw_all
+from rawdiff.sample_set import FILM, PICTURE
 from rawdiff.saved.folder import RunFolder
 from rawdiff.scoring import Scoring
-
-SETTINGS_FILE = "settings.json"
+from rawdiff.train.stopping import StoppedError, stop_at_once
+from rawdiff.tuned import tuned_recipe
 
 
 def sample_run(
@@ -36,99 +26,41 @@ def sample_run(
     *,
     out: Path | None = None,
     step: int | None = None,
+    film: bool = False,
     say: Say = print,
     progress: Progress | None = None,
 ) -> Path:
     """Draw `sample.num_samples` samples, write the field's own files and a picture.
 
-    Returns the folder with them: `out`, or `samples` in the run. What an earlier call wrote there
-    is replaced; UserError if the folder holds anything else.
+    Returns the folder with them: `out`, or `samples` in the run. Several processes share the
+    batches. What an earlier call with the same settings left there goes on; what one with others
+    wrote is replaced. `film` adds `film.gif` of the way to the first samples. UserError if the
+    folder holds anything else. Raises StoppedError on SIGTERM and SIGUSR1: the same call goes on.
     """
-    folder, model = load_with(path, overrides, step, say)
-    settings, info = model.recipe.sample, model.sampler.info
-    target = folder.samples if out is None else out
-    writer = make_writer(model.recipe, info)
-    conditions = draw_conditions(
-        info,
-        settings.num_samples,
-        settings.labels,
-        lambda: open_data(model.recipe).real,
-        template=settings.template,
-    )
-    if settings.template is not None:
-        info = settings.template.placed(info)
-    _clear_for_samples(target)
-    write_text(target / SETTINGS_FILE, json.dumps(_how_drawn(model), indent=1))
-    shown, done = [], 0
-
-    def keep_frames(first: int, frames: Tensor) -> None:
-        part = conditions[first : first + frames.shape[1]]
-        with _writing(target):
-            writer.write_frames(
-                frames.numpy(), target, info=info, first_index=first, **_place(part)
-            )
-
-    for batch in draw_all(
-        model.sampler, settings.num_samples, conditions, settings, keep_frames=keep_frames
-    ):
-        part = slice(done, done + len(batch))
-        _write(writer, batch, target, info, done, conditions[part])
-        if done < writer.num_drawn:  # not an empty part of each batch: it would keep all in memory
-            shown.append(batch[: writer.num_drawn - done])
-        done = part.stop
-        if progress:
-            progress(done, settings.num_samples)
-    samples = torch.cat(shown).numpy()
-    labels = _labels(conditions[: len(samples)])
-    image = writer.draw(samples, info=info, labels=labels)
-    picture.save_png(image, target / "picture.png")
-    say(f"{done} samples and picture.png are in {target}.")
-    return target
-
-
-def _labels(conditions: Conditions) -> list[int] | None:
-    return None if conditions.label is None else conditions.label.tolist()
-
-
-def _clear_for_samples(target: Path) -> None:
-    """Make room where only an earlier set of samples is lost."""
-    if target.exists() and not target.is_dir():
-        raise UserError(f"{target} is a file; give a folder for the samples.")
-    if target.is_dir() and any(target.iterdir()):
-        if not (target / SETTINGS_FILE).is_file():
-            raise UserError(f"{target} holds something else than samples; give another folder.")
-        shutil.rmtree(target)
-
-
-def _how_drawn(model: TrainedModel) -> dict[str, Any]:
-    """What is needed to have the same samples again."""
-    return model.origin | {"sample": model.recipe.sample.model_dump(mode="json")}
-
-
-def _write(
-    writer: Writer,
-    batch: Tensor,
-    target: Path,
-    info: DataInfo,
-    first: int,
-    conditions: Conditions,
-) -> None:
-    labels, place = _labels(conditions), _place(conditions)
-    with _writing(target):
-        writer.write(batch.numpy(), target, info=info, first_index=first, labels=labels, **place)
-
-
-@contextmanager
-def _writing(target: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"Samples cannot be written to {target}: {error}.") from error
-
-
-def _place(conditions: Conditions) -> dict[str, Array]:
-    """As a writer takes it, where samples have one."""
-    return {} if conditions.place is None else {"place": conditions.place.numpy()}
+    recipe = tuned_recipe(RunFolder.open(path), overrides, lambda text: None)
+    on_gpu = choose_device(recipe.train.device).type == "cuda"
+    with stop_at_once(), join_processes(on_gpu) as processes:  # each takes its own GPU
+        say = processes.only_first(say)
+        folder, model = load_with(path, overrides, step, say)
+        facts = processes.from_first(lambda: all_facts(folder, model))
+        drawing = Drawing.of(model, folder.samples if out is None else out, facts)
+        samples = drawing.samples
+        with samples.held(processes.is_first):
+            missing = processes.from_first(lambda: samples.begin(say))
+            if missing is not None:
+                try:
+                    own = missing[processes.rank :: processes.count]
+                    drawing.draw(own, progress if processes.is_first else None)
+                    processes.wait()
+                except StoppedError:
+                    say("Stopped; the same command goes on with what is missing.")
+                    raise
+                processes.from_first(drawing.finish)
+            if film:
+                processes.from_first(drawing.draw_film)
+        pictures = f", {PICTURE} and {FILM}" if film else f" and {PICTURE}"
+        say(f"{samples.num_samples} samples{pictures} are in {samples.path}.")
+    return samples.path
 
 
 def evaluate_run(
@@ -183,4 +115,4 @@ def scores_path(run: str | Path, metrics: Sequence[str] | None = None) -> Path:
 
 
 def _how_scored(model: TrainedModel) -> dict[str, Any]:
-    return _how_drawn(model) | {"evaluate": model.recipe.evaluate.model_dump(mode="json")}
+    return how_drawn(model) | {"evaluate": model.recipe.evaluate.model_dump(mode="json")}

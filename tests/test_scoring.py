@@ -17,7 +17,7 @@ from runs import small_recipe, write_arrays
 from toy_scores import Means
 
 import rawdiff.run
-from rawdiff import results, score_facts, scoring
+from rawdiff import drawing, results, score_facts, scoring
 from rawdiff.cli import main
 from rawdiff.data.arrays import ArrayDataset
 from rawdiff.data.writer import Writer
@@ -215,22 +215,22 @@ def test_other_held_out_data_are_drawn_for_anew(run, monkeypatch, draws) -> None
 def test_sampling_many_keeps_in_memory_only_what_the_picture_shows(run, monkeypatch) -> None:
     kept = []
 
-    def batches(sampler, num_samples, conditions, settings, **others):
-        for _ in range(0, num_samples, 50):
-            values = np.zeros((50, 1, 8), dtype=np.float32)
-            kept.append(weakref.ref(values))
-            yield torch.from_numpy(values)
+    def batch(sampler, num_samples, conditions, settings, **others):
+        values = np.zeros((num_samples, 1, 8), dtype=np.float32)
+        kept.append(weakref.ref(values))
+        yield torch.from_numpy(values)
 
-    monkeypatch.setattr(results, "draw_all", batches)
+    monkeypatch.setattr(drawing, "draw_all", batch)
     monkeypatch.setattr(Writer, "num_drawn", 70)
     alive = []
     results.sample_run(
         run,
-        ["sample.num_samples=400"],
+        ["sample.num_samples=400", "sample.batch_size=50"],
         say=lambda text: None,
         progress=lambda done, total: alive.append(sum(ref() is not None for ref in kept)),
     )
-    assert alive[-1] <= 3  # two of the picture, and the last
+    assert len(kept) == 8
+    assert max(alive) <= 2  # one that is written, and the last
 
 
 def test_classes_are_balanced_and_it_is_said_where_they_are_not(run, monkeypatch, draws) -> None:

@@ -62,6 +62,13 @@ class BackboneWriter(Writer):
             facts=None if labels is None else [{"label": info.class_names[i]} for i in labels],
         )
 
+    @property
+    def shared(self) -> tuple[str, ...]:
+        return (REPORT,)
+
+    def join(self, parts: Sequence[Path], folder: Path, *, info: DataInfo) -> None:
+        join_reports(parts, folder)
+
     def write_frames(
         self,
         frames: Array,
@@ -129,7 +136,7 @@ def write_backbones(
     pdb: bool = True,
     facts: Sequence[dict[str, Any]] | None = None,
 ) -> list[Path]:
-    """Backbones [L, 4, 3], each with its own residues, as files; the report is added to.
+    """Backbones [L, 4, 3], each with its own residues, as files, and a report on them.
 
     `facts` stand there with what is measured of each.
     """
@@ -141,7 +148,15 @@ def write_backbones(
         line |= {} if why is None else {"no PDB file": why}
         lines.append(line | ({} if facts is None else facts[i]))
         files += written
-    return [*files, _add_to_report(folder / REPORT, lines, first_index)]
+    write_text(folder / REPORT, json.dumps(lines, indent=1))
+    return [*files, folder / REPORT]
+
+
+def join_reports(parts: Sequence[Path], folder: Path) -> None:
+    """One report of those on the parts of a set."""
+    reports = [json.loads((part / REPORT).read_text()) for part in parts]
+    lines = [line for report in reports for line in report]
+    write_text(folder / REPORT, json.dumps(lines, indent=1))
 
 
 def _facts(backbone: Array, residues: Residues) -> dict[str, Any]:
@@ -159,10 +174,3 @@ def _facts(backbone: Array, residues: Residues) -> dict[str, Any]:
     totals = measure(torch.from_numpy(backbone).double()[None], neighbours(index, chain))[0]
     pairs = zip(MEASURES, totals.tolist(), strict=True)
     return found | {name: round(total / num, 4) for name, (total, num) in pairs if num}
-
-
-def _add_to_report(path: Path, lines: Sequence[dict[str, Any]], first_index: int) -> Path:
-    """The parts of a large set are written one after the other: all stand in one report."""
-    known = json.loads(path.read_text()) if first_index and path.is_file() else []
-    write_text(path, json.dumps([*known[:first_index], *lines], indent=1))
-    return path

@@ -15,7 +15,7 @@ from PIL import Image
 from rawdiff.data.dataset import Array, DataInfo
 from rawdiff.data.writer import Writer
 from rawdiff.errors import UserError
-from rawdiff.files import write_text
+from rawdiff.files import atomic, write_text
 from rawdiff_molecules.bonds import Bonded, find_bonds
 from rawdiff_molecules.decode import Decoded, decode
 from rawdiff_molecules.depiction import draw_molecules, formula
@@ -69,18 +69,30 @@ class MoleculeWriter(Writer):
         folder.mkdir(parents=True, exist_ok=True)
         sdf = folder / SDF_FILE
         if records := [sdf_record(one) for one in found if one.bonded.has_orders]:
-            with sdf.open("a" if first_index else "w", encoding="utf-8") as file:
-                file.writelines(records)
+            write_text(sdf, "".join(records))
         failed = [_write_xyz(one, folder) for one in found if _atoms_alone(one)]
         report = folder / REPORT_FILE
-        before = json.loads(report.read_text())["samples"] if first_index else []
-        write_text(report, _report(before + [_entry(one) for one in found]))
+        write_text(report, _report([_entry(one) for one in found]))
         paths = [*([sdf] if records else []), *failed, report]
         if self.maps:
             paths += MapWriter().write(
                 samples, folder / MAPS_FOLDER, info=info, first_index=first_index
             )
         return paths
+
+    @property
+    def shared(self) -> tuple[str, ...]:
+        return (SDF_FILE, REPORT_FILE)
+
+    def join(self, parts: Sequence[Path], folder: Path, *, info: DataInfo) -> None:
+        """Records one after the other, and one report with the counts of all."""
+        if files := [path for part in parts if (path := part / SDF_FILE).exists()]:
+            with atomic(folder / SDF_FILE) as whole:
+                for path in files:
+                    whole.write(path.read_bytes())
+        reports = [json.loads((part / REPORT_FILE).read_text()) for part in parts]
+        entries = [entry for report in reports for entry in report["samples"]]
+        write_text(folder / REPORT_FILE, _report(entries))
 
     def write_frames(
         self,

@@ -15,7 +15,7 @@ from rawdiff.data.arrays import ArrayWriter
 from rawdiff.data.dataset import Array, DataInfo
 from rawdiff.data.writer import Writer
 from rawdiff.errors import UserError
-from rawdiff_molecules.backbone_writer import write_backbones
+from rawdiff_molecules.backbone_writer import REPORT, join_reports, write_backbones
 from rawdiff_molecules.entry import BACKBONE
 from rawdiff_molecules.geometry import CA
 from rawdiff_molecules.pair_decode import Decoded, decode
@@ -65,6 +65,13 @@ class PairMapWriter(Writer):
             pdb=self.pdb,
             facts=[_facts(own) for own in found],
         )
+
+    @property
+    def shared(self) -> tuple[str, ...]:
+        return (REPORT,)
+
+    def join(self, parts: Sequence[Path], folder: Path, *, info: DataInfo) -> None:
+        join_reports(parts, folder)
 
     def draw(
         self,

@@ -148,15 +148,6 @@ class FieldStore:
             group.attrs[STATUS] = "finished"
             _consolidate(self.path)
 
-    def lengthen(self) -> None:
-        """Make the first of the leading dims as long as the content says."""
-        group: Any = zarr.open_group(self.path, mode="r+", use_consolidated=False)
-        (name, coordinate), *_ = self.content.leading.items()
-        for array in (group[name], *(group[variable] for variable in self.content.variables)):
-            array.resize((len(coordinate.values), *array.shape[1:]))
-        group[name][...] = coordinate.values
-        _consolidate(self.path)
-
     def _require(self, told: str) -> None:
         there: Any
         try:

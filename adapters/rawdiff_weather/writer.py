@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import zarr
 from PIL import Image
 
+from rawdiff import picture
 from rawdiff.data.dataset import Array, DataInfo
 from rawdiff.data.writer import Writer
 from rawdiff_weather.output import Content, Coordinate, FieldStore
@@ -34,15 +38,34 @@ class FieldWriter(Writer):
         labels: Sequence[int] | None = None,
         place: Array | None = None,
     ) -> list[Path]:
-        store = FieldStore(folder / FILE, _content(info, first_index + len(samples)))
-        if first_index == 0:
-            store.create("Samples", {})
-        else:
-            store.lengthen()
-        fields = _by_channel(samples, info)
-        store.write((slice(first_index, first_index + len(samples)),), fields)
-        store.finish()  # of a set in parts each is whole
+        store = FieldStore(
+            folder / FILE, _content(info, range(first_index, first_index + len(samples)))
+        )
+        store.create("Samples", {})
+        store.write((slice(0, len(samples)),), _by_channel(samples, info))
+        store.finish()
         return [store.path]
+
+    @property
+    def shared(self) -> tuple[str, ...]:
+        return (FILE,)
+
+    def join(self, parts: Sequence[Path], folder: Path, *, info: DataInfo) -> None:
+        """One store, which appears whole; it needs as much space as those of the parts."""
+        numbers = [_numbers(part / FILE) for part in parts]
+        partial = folder / f".{FILE}.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        whole = FieldStore(partial, _content(info, [i for own in numbers for i in own]))
+        whole.create("Samples", {})
+        done = 0
+        for part, own in zip(parts, numbers, strict=True):
+            fields = FieldStore(part / FILE, _content(info, own)).read((slice(0, len(own)),))
+            whole.write((slice(done, done + len(own)),), fields)
+            done += len(own)
+        whole.finish()
+        if (folder / FILE).exists():
+            shutil.rmtree(folder / FILE)
+        partial.rename(folder / FILE)
 
     def draw(
         self,
@@ -53,11 +76,38 @@ class FieldWriter(Writer):
         columns: int = 10,
     ) -> Image.Image:
         """Of samples with further axes the first time, at all levels."""
-        fields = _by_channel(samples, info)
-        first = fields[:, 0] if "time" in info.coordinates else fields
-        channels, units = zip(*_channels(info), strict=True)
-        flat = replace(info, shape=first.shape[1:], channels=channels, units=units)
-        return super().draw(first, info=flat, labels=labels, columns=columns)
+        fields, flat = _flat(samples, info)
+        return super().draw(fields, info=flat, labels=labels, columns=columns)
+
+    def draw_stages(
+        self,
+        frames: Array,
+        *,
+        info: DataInfo,
+        labels: Sequence[int] | None = None,
+        columns: int = 10,
+    ) -> list[Image.Image]:
+        last, flat = _flat(frames[-1], info)
+        fields = [_flat(samples, info)[0] for samples in frames]
+        return [
+            picture.draw_samples(samples, flat, labels, columns=columns, like=last)
+            for samples in fields
+        ]
+
+
+def _flat(samples: Array, info: DataInfo) -> tuple[Array, DataInfo]:
+    """The first time of samples with several, [n, C, H, W], and what it is."""
+    fields = _by_channel(samples, info)
+    first = fields[:, 0] if "time" in info.coordinates else fields
+    channels, units = zip(*_channels(info), strict=True)
+    return first, replace(info, shape=first.shape[1:], channels=channels, units=units)
+
+
+def _numbers(store: Path) -> list[int]:
+    """Those of the samples in a store."""
+    group: Any = zarr.open_group(store, mode="r")
+    found: list[int] = group["sample"][...].tolist()
+    return found
 
 
 def _channels(info: DataInfo) -> list[tuple[str, str]]:
@@ -77,8 +127,9 @@ def _by_channel(samples: Array, info: DataInfo) -> Array:
     return np.swapaxes(samples.reshape(n, V, T, -1, H, W), 1, 2).reshape(n, T, -1, H, W)
 
 
-def _content(info: DataInfo, num_samples: int) -> Content:
-    leading = {"sample": Coordinate(np.arange(num_samples), {"long_name": "number"})}
+def _content(info: DataInfo, numbers: Sequence[int]) -> Content:
+    """Of the samples with these numbers."""
+    leading = {"sample": Coordinate(np.array(numbers), {"long_name": "number"})}
     if "time" in info.coordinates:
         steps = np.arange(len(info.coordinates["time"]))
         leading["step"] = Coordinate(steps, {"long_name": "steps after the first time"})

@@ -35,7 +35,7 @@ from rawdiff.train.cost import measure_cost
 from rawdiff.train.heap import keep_freed_memory
 from rawdiff.train.loop import Loop
 from rawdiff.train.setup import require_startable
-from rawdiff.train.stopping import stop_before_the_first_step
+from rawdiff.train.stopping import stop_at_once
 
 # Until these shares of the time are gone, after those of reading a few samples and of `search.py`:
 WHOLE, PARTS, READING, BESIDE, SAVING = 0.35, 0.45, 0.53, 0.6, 0.65
@@ -62,7 +62,7 @@ def bench(
     device = choose_device(recipe.train.device)
     if device.type == "cpu":
         keep_freed_memory()
-    with stop_before_the_first_step(), join_processes(on_gpu=device.type == "cuda") as processes:
+    with stop_at_once(), join_processes(on_gpu=device.type == "cuda") as processes:
         require_startable(recipe, device, processes)
         budget, say = Budget(seconds, processes), processes.only_first(say)
         try:

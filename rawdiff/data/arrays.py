@@ -1,4 +1,4 @@
-"""Plain arrays with no code: NumPy, zarr and HDF5 files in, NumPy archives out."""
+"""Plain arrays with no code: NumPy, zarr and HDF5 files in and out."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
+from rawdiff.data.array_archives import SUFFIXES, Format, join_arrays, write_arrays
 from rawdiff.data.array_files import OPENERS, Stored, open_array, unreadable
 from rawdiff.data.dataset import Array, DataInfo, Dataset, Sample
 from rawdiff.data.writer import Writer
@@ -249,13 +250,24 @@ def _native(values: Any) -> Array:
 
 
 class ArrayWriter(Writer):
-    """A NumPy archive `samples-000000.npz`, numbered by its first sample, and `samples.json`.
+    """NumPy archives `samples-000000.npz`, numbered by their first sample, and `samples.json`.
 
-    The archive holds `x` [n, C, …], float32 in data units, NaN where missing, and `labels` [n] if
+    An archive holds `x` [n, C, …], float32 in data units, NaN where missing, and `labels` [n] if
     there are any; the JSON file the names of channels and classes, units and coordinates.
-    `data: {name: array, path: samples-000000.npz}` reads it again. Frames [K, n, C, …] of the way
-    to them are in `frames-000000.npy`.
+    `data: {name: array, path: samples-000000.npz}` reads it again. With `format: zarr` or `hdf5`
+    all samples are in one file instead, `samples.zarr` or `samples.h5`. Frames [K, n, C, …] of
+    the way to them are in `frames-000000.npy`.
     """
+
+    format: Format = "npz"
+
+    @property
+    def shared(self) -> tuple[str, ...]:
+        return () if self.format == "npz" else (f"samples{SUFFIXES[self.format]}",)
+
+    def join(self, parts: Sequence[Path], folder: Path, *, info: DataInfo) -> None:
+        for name in self.shared:
+            join_arrays([part / name for part in parts], folder / name)
 
     def write_frames(
         self,
@@ -284,9 +296,9 @@ class ArrayWriter(Writer):
         arrays: dict[str, Any] = {"x": np.asarray(samples, dtype=np.float32)}
         if labels is not None:
             arrays["labels"] = np.asarray(labels, dtype=np.int64)
-        archive, description = folder / f"samples-{first_index:06d}.npz", folder / "samples.json"
-        with atomic(archive) as file:
-            np.savez(file, **arrays)
+        (name,) = self.shared or (f"samples-{first_index:06d}.npz",)
+        archive, description = folder / name, folder / "samples.json"
+        write_arrays(archive, arrays)
         names = ("channels", "units", "coordinates", "class_names")
         content = {name: getattr(info, name) for name in names}
         write_text(description, json.dumps(content, indent=2) + "\n")

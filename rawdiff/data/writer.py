@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -23,6 +24,14 @@ class Writer(Settings, ABC):
 
     num_drawn: ClassVar[int] = 100
 
+    @property
+    def shared(self) -> tuple[str, ...]:
+        """Names of files (or folders, as a zarr store is one) that hold something of all samples.
+
+        All others hold something of the samples of one call of `write` alone.
+        """
+        return ()
+
     @abstractmethod
     def write(
         self,
@@ -36,10 +45,18 @@ class Writer(Settings, ABC):
     ) -> list[Path]:
         """Write samples [n, C, …] (float32, data units, NaN where missing); returns the files.
 
-        `first_index` is the number of the first sample in the whole set, so that a large set can
-        be written in parts. Labels and place [n, A, …], where there are any, belong to the samples
-        one by one.
+        `first_index` is the number of the first sample in the whole set: a set is written in parts,
+        each into a folder of its own, in any order and by several processes. Labels and place
+        [n, A, …], where there are any, belong to the samples one by one.
         """
+
+    def join(self, parts: Sequence[Path], folder: Path, *, info: DataInfo) -> None:
+        """Write the `shared` files of a set into `folder`, from those in the folders of its parts.
+
+        Parts come in the order of their samples; one may lack a file. Where there is one already,
+        it is replaced.
+        """
+        assert not self.shared, f"{type(self).__name__} must say how its shared files are joined"
 
     def write_frames(
         self,
@@ -69,3 +86,20 @@ class Writer(Settings, ABC):
     ) -> Image.Image:
         """One picture of samples [n, C, …]; a field with a picture of its own draws it here."""
         return picture.draw_samples(samples, info, labels, columns=columns)
+
+    def draw_stages(
+        self,
+        frames: Array,
+        *,
+        info: DataInfo,
+        labels: Sequence[int] | None = None,
+        columns: int = 10,
+    ) -> list[Image.Image]:
+        """As `draw`, one picture for each stage of the drawing of samples [K, n, C, …].
+
+        Colours are those of the last stage, where the field has no picture of its own.
+        """
+        if type(self).draw is not Writer.draw:
+            return [self.draw(x, info=info, labels=labels, columns=columns) for x in frames]
+        draw = partial(picture.draw_samples, info=info, labels=labels, like=frames[-1])
+        return [draw(x, columns=columns) for x in frames]

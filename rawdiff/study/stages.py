@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from rawdiff.errors import UserError
 from rawdiff.recipe_file import read_recipe
-from rawdiff.results import SETTINGS_FILE
+from rawdiff.sample_set import LIST_FILE, SETTINGS_FILE
 from rawdiff.saved import checkpoint
 from rawdiff.saved.folder import RunFolder
 from rawdiff.study.cells import Cell
@@ -63,7 +63,7 @@ def is_trained(cell: Cell) -> bool:
 
 
 def is_previewed(cell: Cell) -> bool:
-    chosen = {"num_samples": NUM_SHOWN, "writer": {"name": "arrays"}}
+    chosen = {"num_samples": NUM_SHOWN, "writer": {"name": "arrays", "format": "npz"}}
     return _is_drawn(cell, preview_folder(cell), chosen)
 
 
@@ -73,7 +73,7 @@ def is_sampled(cell: Cell) -> bool:
 
 def _is_drawn(cell: Cell, folder: Path, changes: dict[str, Any]) -> bool:
     found = _read_json(folder / SETTINGS_FILE)
-    return _is_of(found, cell, changes) and (folder / "picture.png").is_file()  # written last
+    return _is_of(found, cell, changes) and (folder / LIST_FILE).is_file()  # written last
 
 
 def is_scored(cell: Cell) -> bool:

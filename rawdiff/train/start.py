@@ -40,7 +40,7 @@ from rawdiff.train.rollback import finish_rollback, pass_trouble, read_rollbacks
 from rawdiff.train.same_run import require_same_run
 from rawdiff.train.setup import first_weights, require_startable, set_up
 from rawdiff.train.step import Training
-from rawdiff.train.stopping import StoppedError, TimeLimit, stop_before_the_first_step
+from rawdiff.train.stopping import StoppedError, TimeLimit, stop_at_once
 from rawdiff.train.watchdog import Watchdog
 
 Say = Callable[[str], None]
@@ -57,7 +57,7 @@ def train(recipe: Recipe, say: Say = print) -> RunFolder:
     device = choose_device(recipe.train.device)
     if device.type == "cpu":
         keep_freed_memory()
-    with stop_before_the_first_step(), join_processes(on_gpu=device.type == "cuda") as processes:
+    with stop_at_once(), join_processes(on_gpu=device.type == "cuda") as processes:
         require_startable(recipe, device, processes)
         say = processes.only_first(say)
         folder = processes.from_first(lambda: _make_folder(recipe.run_dir))

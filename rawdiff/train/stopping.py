@@ -59,7 +59,7 @@ def _stop_at_once(number: int, frame: FrameType | None) -> None:
 
 
 @contextmanager
-def stop_before_the_first_step() -> Iterator[None]:
+def stop_at_once() -> Iterator[None]:
     """SIGTERM and SIGUSR1 raise StoppedError: there is nothing new to save, and nothing is lost."""
     numbers = (signal.SIGTERM, signal.SIGUSR1) if _hears_signals() else ()
     before = {number: signal.signal(number, _stop_at_once) for number in numbers}

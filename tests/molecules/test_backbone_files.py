@@ -1,6 +1,7 @@
 """PDB and mmCIF files of backbones say the same to other programs, and keep what was given."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -114,7 +115,10 @@ def test_samples_are_written_with_their_places_and_a_report(tmp_path) -> None:
     writer = BackboneWriter()
     for i in range(2):
         part = slice(i, i + 1)
-        writer.write(x[part], tmp_path, info=info, first_index=i, place=place[part])
+        folder = tmp_path / f"part{i}"
+        writer.write(x[part], folder, info=info, first_index=i, place=place[part])
+        shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    writer.join([tmp_path / "part0", tmp_path / "part1"], tmp_path, info=info)
     first, second = (read_by_gemmi(tmp_path / f"{name}.pdb")[::4] for name in ("000000", "000001"))
     assert [row[1] for row in first] == [-1, 52, 52, 60, 1, 2]
     assert [row[3] for row in first] == ["MET", "GLY", "TRP", "PRO", "GLY", "GLY"]

@@ -1,6 +1,7 @@
 """Files of generated molecules: read back by RDKit, failures kept with their reason."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -91,8 +92,12 @@ def test_the_report_has_every_sample_and_its_counts(samples, tmp_path) -> None:
 def test_a_set_in_parts_is_the_set_in_one(samples, tmp_path) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     MoleculeWriter().write(samples, whole, info=INFO)
-    for first in (0, 2, 4):
-        MoleculeWriter().write(samples[first : first + 2], parts, info=INFO, first_index=first)
+    folders = [tmp_path / f"{first}" for first in (0, 2, 4)]
+    for first, folder in zip((0, 2, 4), folders, strict=True):
+        MoleculeWriter().write(samples[first : first + 2], folder, info=INFO, first_index=first)
+    for folder in folders:
+        shutil.copytree(folder, parts, dirs_exist_ok=True)
+    MoleculeWriter().join(folders, parts, info=INFO)
     files = [{p.relative_to(one) for p in one.rglob("*.*")} for one in (whole, parts)]
     assert files[0] == files[1]
     assert report(whole) == report(parts)

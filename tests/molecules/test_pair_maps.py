@@ -131,6 +131,8 @@ def test_maps_are_written_as_arrays_and_as_chains_with_their_gaps(data, tmp_path
     with np.load(tmp_path / "samples-000000.npz") as arrays:
         assert np.array_equal(arrays["x"], x, equal_nan=True)
     assert writer.draw(x, info=data.info).width > 600
+    writer.join([tmp_path, tmp_path], tmp_path / "whole", info=data.info)
+    assert json.loads((tmp_path / "whole" / "report.json").read_text()) == 2 * report
 
 
 def test_scores_of_real_maps_are_perfect_and_those_of_noisy_ones_are_not(data) -> None:

@@ -1,0 +1,169 @@
+"""Samples of a run, drawn in batches: one is written while the next is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rawdiff import picture
+from rawdiff.assemble import make_writer, open_data
+from rawdiff.conditions import Conditions, draw_conditions
+from rawdiff.data.dataset import Array, DataInfo
+from rawdiff.data.loading import Subset
+from rawdiff.data.writer import Writer
+from rawdiff.film import save_film
+from rawdiff.run import Progress, TrainedModel
+from rawdiff.sample_set import FILM, PICTURE, SampleSet
+from rawdiff.sampling import SampleSettings, draw_all
+from rawdiff.saved.folder import RunFolder
+from rawdiff.score_facts import Facts
+
+NUM_FILMED, NUM_STAGES = 16, 25
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A batch of samples [B, C, …] from number `first` on, and frames [K, B, C, …] if wanted."""
+
+    first: int
+    x: Array
+    frames: Array | None
+    conditions: Conditions
+
+    @property
+    def labels(self) -> list[int] | None:
+        label = self.conditions.label
+        return None if label is None else label.tolist()
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What draws the samples of a set, and writes them."""
+
+    model: TrainedModel
+    samples: SampleSet
+    writer: Writer
+    info: DataInfo
+    """What the samples are, as the template has them."""
+
+    @classmethod
+    def of(cls, model: TrainedModel, target: Path, facts: dict[str, Any]) -> Drawing:
+        """`facts` are all that the samples depend on."""
+        settings, info = model.recipe.sample, model.sampler.info
+        writer = make_writer(model.recipe, info)
+        if settings.template is not None:
+            info = settings.template.placed(info)
+        samples = SampleSet(target, facts, settings.num_samples, settings.batch_size, writer.shared)
+        return cls(model, samples, writer, info)
+
+    def draw(self, batches: Sequence[range], progress: Progress | None) -> None:
+        """Draw and write these batches. UserError where they cannot be written.
+
+        One that is finished when this ends early is written all the same.
+        """
+        real = cache(lambda: open_data(self.model.recipe).real)
+        total = self.samples.num_samples
+        with ThreadPoolExecutor(1, "writing") as thread:
+            before: Future[None] | None = None
+            for batch in batches:
+                if progress:
+                    progress(self.samples.num_there(), total)
+                drawn = self._drawn(batch, real, self.model.recipe.sample)
+                if before is not None:
+                    before.result()  # so that no more than one waits, and errors are heard
+                before = thread.submit(self._write, drawn)
+            if before is not None:
+                before.result()
+        if progress:
+            progress(self.samples.num_there(), total)
+
+    def finish(self) -> None:
+        """The picture of the first samples, whoever drew them, and what all samples share."""
+        shown = self.samples.shown()
+        x = np.concatenate([part["x"] for part in shown])
+        has_labels = "label" in shown[0]
+        labels = [int(label) for part in shown for label in part["label"]] if has_labels else None
+        image = self.writer.draw(x, info=self.info, labels=labels)
+        picture.save_png(image, self.samples.path / PICTURE)
+        self.samples.finish(
+            lambda parts: self.writer.join(parts, self.samples.path, info=self.info)
+        )
+
+    def draw_film(self) -> None:
+        """`film.gif`: what the network takes for the first samples, on the way from noise to them.
+
+        They are drawn once more for it, so that a finished set can have one, too.
+        """
+        settings = self.model.recipe.sample
+        num_stages = max(settings.num_frames, min(NUM_STAGES, settings.num_steps + 1))
+        first = range(min(settings.num_samples, self.writer.num_drawn, NUM_FILMED))
+        settings = settings.model_copy(update={"num_frames": num_stages, "batch_size": len(first)})
+        drawn = self._drawn(first, lambda: open_data(self.model.recipe).real, settings)
+        assert drawn.frames is not None
+        # No labels: a row for each class would show the samples in another order, and fewer.
+        stages = self.writer.draw_stages(drawn.frames, info=self.info, columns=NUM_FILMED // 2)
+        times = torch.linspace(settings.start, 1, num_stages).tolist()
+        titles = [f"t = {t:.2f}" for t in times]
+        save_film(stages, titles, self.samples.path / FILM)
+        self.samples.add(FILM)
+
+    def _drawn(self, batch: range, real: Callable[[], Subset], settings: SampleSettings) -> Drawn:
+        sampler = self.model.sampler
+        conditions = draw_conditions(
+            sampler.info,
+            settings.num_samples,
+            settings.labels,
+            real,
+            slice(batch.start, batch.stop),
+            settings.template,
+        )
+        frames: list[Tensor] = []
+        (x,) = draw_all(
+            sampler,
+            len(batch),
+            conditions,
+            settings,
+            first_index=batch.start,
+            keep_frames=lambda first, own: frames.append(own),
+        )
+        stages = frames[0].numpy() if frames else None
+        return Drawn(batch.start, x.numpy(), stages, conditions)
+
+    def _write(self, drawn: Drawn) -> None:
+        labels, place = drawn.labels, drawn.conditions.place
+        own = {} if place is None else {"place": place.numpy()}
+
+        def write(folder: Path) -> None:
+            which: dict[str, Any] = {"info": self.info, "first_index": drawn.first, **own}
+            self.writer.write(drawn.x, folder, labels=labels, **which)
+            if drawn.frames is not None:
+                self.writer.write_frames(drawn.frames, folder, **which)
+
+        num_shown = max(min(self.writer.num_drawn - drawn.first, len(drawn.x)), 0)
+        shown = {} if not num_shown else {"x": drawn.x[:num_shown]}
+        if shown and labels is not None:
+            shown["label"] = np.array(labels[:num_shown])
+        self.samples.publish(drawn.first, write, shown)
+
+
+def how_drawn(model: TrainedModel) -> dict[str, Any]:
+    """What is needed to have the same samples again."""
+    return model.origin | {"sample": model.recipe.sample.model_dump(mode="json")}
+
+
+def all_facts(folder: RunFolder, model: TrainedModel) -> dict[str, Any]:
+    """All that samples depend on: files of the same names may have been exchanged."""
+    facts = Facts(folder, model, model.sampler.info)
+    names = ("digest of weights", "digest of statistics", "precision", "device", "version")
+    found = how_drawn(model) | {name: facts.drawn[name] for name in names}
+    if model.sampler.info.are_told and model.recipe.sample.template is None:
+        found["conditions of"] = facts.data(open_data(model.recipe).real)
+    return found
