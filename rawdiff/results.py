@@ -55,6 +55,7 @@ def sample_run(
         lambda: open_data(model.recipe).real,
         template=settings.template,
     )
+    settings, conditions = model.sampler.observing(settings, conditions, settings.num_samples)
     if settings.template is not None:
         info = settings.template.placed(info)
     _clear_for_samples(target)
