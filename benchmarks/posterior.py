@@ -130,7 +130,7 @@ def draw(
     """Samples [num, M], standardized, for y [num, …]."""
     noise = None if method["name"] == "replacement" else STD * case.noise
     observe = {"operator": case.operator, "method": method, "noise_std": noise}
-    chosen = SampleSettings.model_validate({"batch_size": 2000, "observe": observe} | settings)
+    chosen = SampleSettings.model_validate({"batch_size": 4000, "observe": observe} | settings)
     sampler = field.sampler()
     chosen, conditions = sampler.observing(chosen, Conditions(), num, y)
     x = torch.cat(list(draw_all(sampler, num, conditions, chosen)))

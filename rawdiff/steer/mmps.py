@@ -15,6 +15,9 @@ from torch import Tensor
 from rawdiff.steer.method import Method, Moment
 
 
+SOLVED = 1e-5  # of the residual at first, in norm
+
+
 class MMPS(Method):
     """E[x | z, y] = x + V A^T u with (A V A^T + Sigma_y) u = y - A x and V = V[x | z].
 
@@ -52,20 +55,25 @@ def conjugate_gradients(
 ) -> Tensor:
     """u [B, M] with `product(u)` near b: the best of the iterates, each row by itself.
 
-    A row stays as it is where the product is not positive, as it may be where a network's
-    derivative is not symmetric. (Hestenes and Stiefel 1952)
+    A row is done where it is solved, or where the product is not positive, as it may be where a
+    network's derivative is not symmetric. (Hestenes and Stiefel 1952)
     """
     u = best = torch.zeros_like(b)
     r = p = b
     r_r = least = _dot(r, r)
+    enough = r_r * SOLVED**2
+    active = r_r > 0
     for _ in range(num_iterations):
+        if not bool(active.any()):
+            break
         product_p = product(p)
         curvature = _dot(p, product_p)
-        sound = (curvature > 0) & (r_r > 0)
-        step = torch.where(sound, r_r / curvature, 0.0)
+        active = active & (curvature > 0)
+        step = torch.where(active, r_r / curvature, 0.0)
         u, r = u + step * p, r - step * product_p
         before, r_r = r_r, _dot(r, r)
-        p = r + torch.where(sound, r_r / before, 0.0) * p
+        p = r + torch.where(active, r_r / before, 0.0) * p
+        active = active & (r_r > enough)
         better = r_r < least
         best, least = torch.where(better, u, best), torch.where(better, r_r, least)
     return best

@@ -49,7 +49,8 @@ def observe(
     num_bytes = FLOAT32_BYTES * math.prod(found)
     num_bytes += FLOAT32_BYTES * math.prod(one) * NUM_WORKING_COPIES * min(batch_size, num_samples)
     require_memory(num_bytes, "The observation, and what is computed with it,")
-    y = torch.as_tensor(np.array(values, dtype=np.float32))
+    y = values if isinstance(values, Tensor) else torch.from_numpy(np.array(values, np.float32))
+    y = y.detach().to("cpu", torch.float32)
     if bool(y.isinf().any()):
         raise UserError("The observation holds infinite values; write NaN where nothing was seen.")
     if y.numel() and bool(y.isnan().all()):
@@ -112,8 +113,7 @@ def read_stations(path: Path, info: DataInfo, grid: PatchGrid) -> tuple[Stations
     values = np.full((len(info.channels), len(table)), np.nan, dtype=np.float32)
     for column in seen:
         values[info.channels.index(column)] = _numbers(path, table, column)
-    places = zip(*(_numbers(path, table, name) for name in names), strict=True)
-    places = tuple(places)
+    places = tuple(zip(*(_numbers(path, table, name) for name in names), strict=True))
     if any(math.isnan(number) for place in places for number in place):
         raise UserError(f"{path} has a station without a place; fill in {', '.join(names)}.")
     return Stations(positions=places), values
