@@ -78,7 +78,7 @@ class Field:
 
 @dataclass(frozen=True)
 class Case:
-    """An observation: `seen` values of A's (None: all), with noise in units of the data's spread."""
+    """An observation: of all values, or those `seen`, with noise in the data's spread."""
 
     operator: dict[str, Any]
     noise: float

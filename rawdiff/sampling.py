@@ -44,10 +44,10 @@ class SampleSettings(Settings):
     `t_eps` bounds the 1 - t that sampling divides by. `labels` are drawn in turn (default: all
     classes). `template` is the plug-in that says what samples are to be like (default: like real
     ones); with `start` above 0 they begin at that time from its values and noise, which leaves
-    the more of them the nearer it is to 1. `observe` says what was observed of the samples, which then
-    agree with it. `writer` is the plug-in that writes files (default: the
-    one of the data); `num_frames` of the way to each sample are written, too: what the network
-    takes for the sample at evenly spaced times, and at last the sample.
+    the more of them the nearer it is to 1. `observe` says what was observed of the samples, which
+    then agree with it. `writer` is the plug-in that writes files (default: the one of the data);
+    `num_frames` of the way to each sample are written, too: what the network takes for the sample
+    at evenly spaced times, and at last the sample.
     """
 
     seed: int = Field(default=0, ge=0, lt=2**63)

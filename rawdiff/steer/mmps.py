@@ -14,7 +14,6 @@ from torch import Tensor
 
 from rawdiff.steer.method import Method, Moment
 
-
 SOLVED = 1e-5  # of the residual at first, in norm
 
 

@@ -33,9 +33,9 @@ class ObserveSettings(Settings):
     """
 
     file: Path | None = None
-    operator: Annotated[
-        Operator, BeforeValidator(_of_function), *plugin_field("operators")
-    ] = Mask()
+    operator: Annotated[Operator, BeforeValidator(_of_function), *plugin_field("operators")] = (
+        Mask()
+    )
     method: Annotated[Method, *plugin_field("methods")] = MMPS()
     noise_std: Spread | tuple[Spread, ...] | None = None
 

@@ -75,9 +75,7 @@ def _has_coordinates(info: DataInfo) -> bool:
     return tuple(len(values) for values in info.coordinates.values()) == tuple(info.shape[1:])
 
 
-def _grid_points(
-    place: Array, info: DataInfo, grid: PatchGrid, dim: int, name: str
-) -> Array:
+def _grid_points(place: Array, info: DataInfo, grid: PatchGrid, dim: int, name: str) -> Array:
     """Positions along one dim, in grid points from 0 on."""
     size = info.shape[1 + dim]
     points: Sequence[float] = range(size)
