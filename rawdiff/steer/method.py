@@ -19,7 +19,7 @@ from rawdiff.steer.evidence import Evidence
 class Moment:
     """One evaluation: x [B, N, P] is E[x | z_t], a function of z [B, N, P] that can be derived.
 
-    Both are standardized. V[x | z_t] is `spread` dx/dz, with spread = ((1 - t) noise_std)² / t.
+    Both are standardized. V[x | z_t] is `spread` [B, 1, 1] times dx/dz.
     """
 
     z: Tensor

@@ -21,8 +21,9 @@ class MMPS(Method):
     """E[x | z, y] = x + V A^T u with (A V A^T + Sigma_y) u = y - A x and V = V[x | z].
 
     V is (1 - t)² noise_std² / t times the network's derivative dx/dz, which is symmetric for the
-    exact denoiser. u is found by `num_iterations` of conjugate gradients, each the price of a
-    backward pass. Exact for Gaussian data and linear operators, if the iterations suffice.
+    exact denoiser; near t = 0, where networks hardly learn it, V is held to the data's spread. u is
+    found by `num_iterations` of conjugate gradients, each the price of a backward pass. Exact for
+    Gaussian data and linear operators, if the iterations suffice.
     """
 
     num_iterations: int = Field(default=5, ge=1)

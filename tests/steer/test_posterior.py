@@ -1,21 +1,23 @@
 """Samples that agree with an observation, where the posterior is known: Gaussian fields."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from posterior import MEAN, STD, Case, Field, cases, score
 
 from rawdiff.conditions import Conditions
 from rawdiff.sampling import SampleSettings, draw_all
-from rawdiff.steer.mmps import conjugate_gradients
+from rawdiff.steer.mmps import MMPS, conjugate_gradients
 
 FIELD = Field(size=4, length=1.2)
-MMPS = {"name": "mmps", "num_iterations": 8}
+EXACT = {"name": "mmps", "num_iterations": 8}
 
 
 @pytest.mark.parametrize("observed", ["half", "blocks", "stations"])
 def test_moment_matching_has_the_mean_variance_and_coverage_of_the_posterior(observed) -> None:
     case = cases(FIELD, noise=0.1)[observed]
-    found = score(FIELD, case, MMPS, num_samples=4000, num_truths=200, num_steps=30)
+    found = score(FIELD, case, EXACT, num_truths=150, num_steps=30)
     assert found["mean_error"] < 0.05
     assert found["variance_error"] < 0.05
     assert 0.87 < found["coverage"] < 0.93
@@ -25,9 +27,35 @@ def test_the_noise_of_the_network_is_taken_into_account() -> None:
     """V[x | z_t] grows with the square of `flow.noise_scale`."""
     field = Field(size=4, length=1.2, noise_scale=2.0)
     case = Case({"name": "coarsen", "factor": 2}, noise=0.5)
-    found = score(field, case, MMPS, num_truths=10, num_steps=30)
+    found = score(field, case, EXACT, num_truths=10, num_steps=30)
     assert found["mean_error"] < 0.05
     assert found["variance_error"] < 0.05
+
+
+def test_a_network_that_is_too_sure_of_noise_near_the_start_is_held_to_the_prior() -> None:
+    """V would be a hundred times too large there, and the observation weigh as much more."""
+    field = Field(size=4, length=1.2)
+    exact = field.sampler()
+
+    def network(z, t, label, **known):
+        extra = torch.where(t[:, None, None] < 0.1, 0.3, 0.0)  # of z, in place of t z at most
+        return exact.network(z, t, label) + extra * (z - z.detach())  # in the derivative alone
+
+    spreads = []
+
+    class Spy(MMPS):
+        def steer(self, moment):
+            spreads.append((float(moment.t), float(moment.spread.max())))
+            return super().steer(moment)
+
+    sampler = replace(exact, network=network)
+    settings = SampleSettings(observe={"method": Spy(), "noise_std": STD}, num_steps=10)
+    settings, conditions = sampler.observing(settings, Conditions(), 4, field.draw(1, seed=0)[0])
+    sampler.draw(torch.arange(4), conditions, settings)
+    assert spreads[0][1] * 0.3 < 3.0  # V of about the spread of the data, instead of 30
+    for t, spread in spreads:
+        if t > 0.2:
+            assert spread == pytest.approx((1 - t) ** 2 / t, rel=1e-5)
 
 
 def test_an_observation_of_pure_noise_says_nothing() -> None:
