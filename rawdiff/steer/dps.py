@@ -17,7 +17,7 @@ class DPS(Method):
     data's spread.
     """
 
-    scale: float = Field(default=1.0, gt=0)
+    scale: float = Field(default=0.3, gt=0)
 
     def steer(self, moment: Moment) -> Tensor:
         x = moment.x.detach().requires_grad_()
