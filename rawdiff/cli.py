@@ -67,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
             added.add_argument(
                 "--film", action="store_true", help="film.gif of the way to the first samples, too"
             )
+            _add_observation(added)
             _add_forecasts(added)
         else:
             added.add_argument(
@@ -134,6 +135,19 @@ def _parser() -> argparse.ArgumentParser:
     command("list", commands.do_list, "List plug-ins and recipes, and where each comes from.")
     command("schema", commands.do_schema, "Print the JSON schema of recipes, for editors.")
     return parser
+
+
+def _add_observation(added: argparse.ArgumentParser) -> None:
+    """Shorter than its keys under `sample.observe`."""
+    added.add_argument(
+        "--observe", type=Path, metavar="FILE", help="what samples are to agree with: .npy, .csv, …"
+    )
+    added.add_argument(
+        "--operator",
+        metavar="NAME",
+        help="of what was observed: mask (default), stations, or with keys `{name: coarsen, "
+        "factor: 4}`",
+    )
 
 
 def _add_forecasts(added: argparse.ArgumentParser) -> None:

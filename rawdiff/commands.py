@@ -60,12 +60,25 @@ def do_train(args: argparse.Namespace) -> None:
 
 def do_sample(args: argparse.Namespace) -> None:
     which = {"out": args.out, "step": args.step, "say": _say}
-    request = _request(args)
+    request, overrides = _request(args), [*_observation(args), *args.overrides]
     with _bar("sample" if request is None else "draw") as bar:
         if request is None:
-            results.sample_run(args.run, args.overrides, **which, film=args.film, progress=bar)
+            results.sample_run(args.run, overrides, **which, film=args.film, progress=bar)
         else:
-            forecast_run(args.run, request, args.overrides, **which, progress=bar)
+            forecast_run(args.run, request, overrides, **which, progress=bar)
+
+
+def _observation(args: argparse.Namespace) -> list[str]:
+    """As keys of the recipe; UserError for an operator without what it gave."""
+    if args.observe is None:
+        if args.operator is not None:
+            raise UserError("--operator of which observation? Give its file with --observe, too.")
+        return []
+    file = [f"sample.observe.file={json.dumps(str(args.observe))}"]
+    if args.operator is None:
+        return file
+    operator = args.operator if "{" in args.operator else f"{{name: {args.operator}}}"
+    return [f"sample.observe.operator={operator}", *file]
 
 
 def _request(args: argparse.Namespace) -> Request | None:

@@ -24,7 +24,7 @@ class Conditions:
 
     label [B], scalars [B, S], context [B, C', …]; place [B, A, …] and `there` (bool [B, C, …])
     where samples differ in them; known values x [B, C, …] (NaN elsewhere), of which those in
-    `keep` (bool [B, C, …]) come out exactly.
+    `keep` (bool [B, C, …]) come out exactly. `observed` [B, …] is what an operator gives of them.
     """
 
     label: Tensor | None = None
@@ -34,6 +34,7 @@ class Conditions:
     there: Tensor | None = None
     x: Tensor | None = None
     keep: Tensor | None = None
+    observed: Tensor | None = None
 
     def __getitem__(self, part: slice) -> Conditions:
         return self._map(lambda tensor: tensor[part])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from rawdiff.conditions import Conditions, draw_conditions
 from rawdiff.data.dataset import Array, DataInfo
 from rawdiff.data.loading import Subset
 from rawdiff.data.writer import Writer
+from rawdiff.evaluate.store import digest
 from rawdiff.film import save_film
 from rawdiff.run import Progress, TrainedModel
 from rawdiff.sample_set import FILM, PICTURE, SampleSet
@@ -53,6 +54,9 @@ class Drawing:
     writer: Writer
     info: DataInfo
     """What the samples are, as the template has them."""
+    settings: SampleSettings
+    observed: Tensor | None
+    """What was observed of each sample [num_samples, …], if anything."""
 
     @classmethod
     def of(cls, model: TrainedModel, target: Path, facts: dict[str, Any]) -> Drawing:
@@ -61,8 +65,12 @@ class Drawing:
         writer = make_writer(model.recipe, info)
         if settings.template is not None:
             info = settings.template.placed(info)
-        samples = SampleSet(target, facts, settings.num_samples, settings.batch_size, writer.shared)
-        return cls(model, samples, writer, info)
+        num = settings.num_samples
+        settings, seen = model.sampler.observing(settings, Conditions(), num)
+        if seen.observed is not None:
+            facts = facts | {"digest of the observation": _digest_of_rows(seen.observed)}
+        samples = SampleSet(target, facts, num, settings.batch_size, writer.shared)
+        return cls(model, samples, writer, info, settings, seen.observed)
 
     def draw(self, batches: Sequence[range], progress: Progress | None) -> None:
         """Draw and write these batches. UserError where they cannot be written.
@@ -76,7 +84,7 @@ class Drawing:
             for batch in batches:
                 if progress:
                     progress(self.samples.num_there(), total)
-                drawn = self._drawn(batch, real, self.model.recipe.sample)
+                drawn = self._drawn(batch, real, self.settings)
                 if before is not None:
                     before.result()  # so that no more than one waits, and errors are heard
                 before = thread.submit(self._write, drawn)
@@ -102,7 +110,7 @@ class Drawing:
 
         They are drawn once more for it, so that a finished set can have one, too.
         """
-        settings = self.model.recipe.sample
+        settings = self.settings
         num_stages = max(settings.num_frames, min(NUM_STAGES, settings.num_steps + 1))
         first = range(min(settings.num_samples, self.writer.num_drawn, NUM_FILMED))
         settings = settings.model_copy(update={"num_frames": num_stages, "batch_size": len(first)})
@@ -125,6 +133,8 @@ class Drawing:
             slice(batch.start, batch.stop),
             settings.template,
         )
+        if self.observed is not None:
+            conditions = replace(conditions, observed=self.observed[batch.start : batch.stop])
         frames: list[Tensor] = []
         (x,) = draw_all(
             sampler,
@@ -152,6 +162,11 @@ class Drawing:
         if shown and labels is not None:
             shown["label"] = np.array(labels[:num_shown])
         self.samples.publish(drawn.first, write, shown)
+
+
+def _digest_of_rows(values: Tensor) -> str:
+    """Of rows that may be one and the same, of which none is then made twice."""
+    return digest({"one": values[:1]} if values.stride(0) == 0 else {"each": values})
 
 
 def how_drawn(model: TrainedModel) -> dict[str, Any]:

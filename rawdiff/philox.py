@@ -36,6 +36,7 @@ class Stream(IntEnum):
     DATA = 8  # of datasets that make their samples
     DROPOUT = 1 << 16  # + number of the dropout layer
     STEP_NOISE = 1 << 17  # + number of the step of sampling
+    RESAMPLE_NOISE = 1 << 20  # + number of the repetition among all of a sampling
 
 
 def philox(

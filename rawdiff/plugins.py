@@ -13,7 +13,17 @@ from pydantic import BaseModel, BeforeValidator, PlainSerializer, ValidationErro
 from rawdiff.errors import UserError
 from rawdiff.explain import WrongKeysError
 
-Kind = Literal["adapters", "datasets", "networks", "evaluators", "writers", "formats", "templates"]
+Kind = Literal[
+    "adapters",
+    "datasets",
+    "networks",
+    "evaluators",
+    "writers",
+    "formats",
+    "templates",
+    "operators",
+    "methods",
+]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 DEFAULTS: dict[Kind, str] = {"networks": "transformer"}
 """What a section without `name:` means."""

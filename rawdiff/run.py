@@ -92,6 +92,10 @@ class TrainedModel:
         *,
         scalars: ArrayLike = None,
         context: ArrayLike = None,
+        observe: ArrayLike = None,
+        operator: Any = "mask",
+        method: Any = "mmps",
+        noise_std: float | Sequence[float] | None = None,
         first_index: int = 0,
         progress: Progress | None = None,
         **settings: Any,
@@ -102,9 +106,17 @@ class TrainedModel:
         recipe's `sample:` (solver, num_steps, cfg_scale, …). Sample number i depends on the seed
         and i alone: ten samples from `first_index=90` are the last ten of a hundred. A `template`
         says what else they are like; data whose samples differ in size need one.
+
+        With `observe`, what was observed in data units (of all, or [n, …]; NaN where nothing was
+        seen), they agree with it: `operator` is a function of samples [B, C, …] in data units, or
+        names what was observed, `method` how samples are found, `noise_std` the spread of the
+        observation's noise. Keys of theirs go with a name: {"name": "coarsen", "factor": 4}.
         """
         if not isinstance(num_samples, int) or num_samples < 0:
             raise UserError(f"num_samples must be a whole number from 0 on, found {num_samples!r}.")
+        if observe is not None:
+            observed = {"operator": operator, "method": method, "noise_std": noise_std}
+            settings = settings | {"observe": observed}
         try:
             chosen = SampleSettings(**(self.recipe.sample.model_dump() | settings | {"seed": seed}))
         except ValidationError as error:
@@ -116,6 +128,7 @@ class TrainedModel:
             wanted = self._wanted(chosen.template, first_index, num_samples)
             told = self._told(num_samples, label, scalars, context)
             conditions = replace(wanted, **told)
+        chosen, conditions = self.sampler.observing(chosen, conditions, num_samples, observe)
         batches, done = [], 0
         for batch in draw_all(
             self.sampler, num_samples, conditions, chosen, first_index=first_index

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Protocol, TypeAlias
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rawdiff import philox
 from rawdiff.conditions import Conditions
-from rawdiff.data.dataset import DataInfo
+from rawdiff.data.dataset import Array, DataInfo
 from rawdiff.data.patcher import Patcher
 from rawdiff.data.template import Template
 from rawdiff.data.writer import Writer
@@ -30,6 +30,10 @@ from rawdiff.given import Given
 from rawdiff.plugins import plugin_field
 from rawdiff.precision import Precision, autocast
 from rawdiff.settings import Settings
+from rawdiff.steer.evidence import Evidence
+from rawdiff.steer.observe import observe
+from rawdiff.steer.settings import ObserveSettings
+from rawdiff.steer.steering import Steering
 
 
 class SampleSettings(Settings):
@@ -48,9 +52,10 @@ class SampleSettings(Settings):
     `t_eps` bounds the 1 - t that sampling divides by. `labels` are drawn in turn (default: all
     classes). `template` is the plug-in that says what samples are to be like (default: like real
     ones); with `start` above 0 they begin at that time from its values and noise, which leaves
-    the more of them the nearer it is to 1. `writer` is the plug-in that writes files (default: the
-    one of the data); `num_frames` of the way to each sample are written, too: what the network
-    takes for the sample at evenly spaced times, and at last the sample.
+    the more of them the nearer it is to 1. `observe` says what was observed of the samples, which
+    then agree with it. `writer` is the plug-in that writes files (default: the one of the data);
+    `num_frames` of the way to each sample are written, too: what the network takes for the sample
+    at evenly spaced times, and at last the sample.
     """
 
     seed: int = Field(default=0, ge=0, lt=2**63)
@@ -73,6 +78,7 @@ class SampleSettings(Settings):
     batch_size: int = Field(default=64, ge=1)
     labels: tuple[int, ...] | None = Field(default=None, min_length=1)
     template: Annotated[Template | None, *plugin_field("templates")] = None
+    observe: ObserveSettings | None = None
     num_frames: int = Field(default=0, ge=0)
     writer: Annotated[Writer | None, *plugin_field("writers")] = None
 
@@ -94,11 +100,15 @@ class SampleSettings(Settings):
             )
         if self.start and self.template is None:
             raise ValueError("`start` above 0 needs a `template`, whose values it begins from")
+        if self.observe is not None and self.template is not None:
+            raise ValueError(
+                "`observe` and `template` cannot be given at the same time: leave out one of them"
+            )
         return self
 
     def like_real(self) -> SampleSettings:
-        """For samples that are like real ones, whatever template others are to follow."""
-        return self.model_copy(update={"template": None, "start": 0.0})
+        """For samples that are like real ones, whatever others are to follow or to agree with."""
+        return self.model_copy(update={"template": None, "start": 0.0, "observe": None})
 
 
 Watch: TypeAlias = Callable[[float, Callable[[], Tensor]], None]
@@ -184,6 +194,7 @@ class Sampler:
         known = self.patcher.known(len(index), self.device, conditions.there)
         output, given = self._bind(conditions, known), Given.of(conditions, self.patcher)
         prediction, t_eps = self.flow.prediction, settings.t_eps
+        steering = self._steering(conditions, known, settings)
 
         def velocity(z: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
             space, found = prediction, output(z, t, label)
@@ -199,6 +210,8 @@ class Sampler:
             cfg_scale=settings.cfg_scale,
             cfg_interval=settings.cfg_interval,
         )
+        if steering is not None:
+            steered = steering.around(steered)
 
         def watched(z: Tensor, t: Tensor) -> Tensor:
             v = steered(z, t)
@@ -209,7 +222,15 @@ class Sampler:
         index = index.to(self.device)
         first = self._first(index, known, given, settings)
         solver = self._solver(index, known, settings)
-        return self._finished(solver(watched, first, self._times(settings)), known, given)
+        times = self._times(settings)
+        if steering is None:
+            return self._finished(solver(watched, first, times), known, given)
+
+        def noise(number: int) -> Tensor:
+            return self._noise(philox.Stream.RESAMPLE_NOISE + number, index, known, settings)
+
+        solver = steering.method.solver(solver, noise)
+        return steering.finish(self._finished(solver(watched, first, times), known, given))
 
     def _times(self, settings: SampleSettings) -> Tensor:
         """Where the steps of a solver lie: [num_steps + 1]."""
@@ -220,6 +241,59 @@ class Sampler:
             return shifted(num_steps, start, settings.shift)
         by_sigma = edm if settings.times == "edm" else logsnr
         return by_sigma(num_steps, start, settings.sigma_range, self.flow.noise_std)
+
+    def observing(
+        self,
+        settings: SampleSettings,
+        conditions: Conditions,
+        num_samples: int,
+        values: Tensor | Array | None = None,
+    ) -> tuple[SampleSettings, Conditions]:
+        """With what was observed of `num_samples` samples, from its file or `values`, if anything.
+
+        UserError where it does not fit the settings or the data.
+        """
+        if settings.observe is None:
+            return settings, conditions
+        found, observed = observe(
+            settings.observe,
+            num_samples,
+            settings.batch_size,
+            self.info,
+            self.patcher.grid,
+            values,
+        )
+        settings = settings.model_copy(update={"observe": found})
+        return settings, replace(conditions, observed=observed)
+
+    def _steering(
+        self, conditions: Conditions, known: Tensor | None, settings: SampleSettings
+    ) -> Steering | None:
+        """What makes samples agree with an observation; None where nothing is observed."""
+        if settings.observe is None:
+            return None
+        if conditions.observed is None:
+            raise UserError(
+                "`sample.observe` is set, but nothing is observed of these samples. Leave it out; "
+                "only `rawdiff sample` without --init and `model.sample` take an observation."
+            )
+        if conditions.x is not None:
+            raise UserError("Samples with known values of a template take no observation, too.")
+        evidence = Evidence.of(
+            conditions.observed,
+            settings.observe.operator,
+            settings.observe.noise_std,
+            known,
+            self.patcher,
+            self.info,
+        )
+        return Steering(
+            settings.observe.method,
+            evidence,
+            self.flow.noise_std,
+            settings.t_eps,
+            settings.num_steps,
+        )
 
     def _solver(self, index: Tensor, known: Tensor | None, settings: SampleSettings) -> Solver:
         def noise(step: int) -> Tensor:

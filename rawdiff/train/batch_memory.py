@@ -61,11 +61,11 @@ def _raw(info: DataInfo, num_samples: int) -> Batch:
     )
 
 
-class _Alive(TorchDispatchMode):
+class _Alive(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Bytes of all tensors that were made inside and are not gone yet; the most at a time."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.most_bytes = self._bytes = 0
         self._seen: set[int] = set()
 

@@ -1,0 +1,158 @@
+"""An observation, read and checked before anything is drawn."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rawdiff.data.array_files import open_array
+from rawdiff.data.dataset import Array, DataInfo
+from rawdiff.errors import UserError
+from rawdiff.grid import PatchGrid
+from rawdiff.steer.memory import FLOAT32_BYTES, require_memory
+from rawdiff.steer.operator import Measure, Operator
+from rawdiff.steer.operators import Mask
+from rawdiff.steer.settings import ObserveSettings
+from rawdiff.steer.stations import Stations, dim_names
+
+NUM_WORKING_COPIES = 12  # of an observation, while samples are drawn: all that a method keeps
+
+
+def observe(
+    settings: ObserveSettings,
+    num_samples: int,
+    batch_size: int,
+    info: DataInfo,
+    grid: PatchGrid,
+    values: Tensor | Array | None = None,
+) -> tuple[ObserveSettings, Tensor]:
+    """What was observed of each sample: [num_samples, …] float32, NaN where nothing was seen.
+
+    And the settings, with the positions of stations that came with the file. `values` stand for
+    the file. UserError where they do not fit the operator, or hold nothing.
+    """
+    if values is None:
+        settings, values = _read(settings, info, grid)
+    one, found = _observed_shape(settings.operator, info, grid), tuple(values.shape)
+    if found not in (one, (num_samples, *one)):
+        raise UserError(
+            f"The observation has the shape {list(found)}, but the operator gives {list(one)} of "
+            f"each sample {list(info.shape)}. Give that, or [{num_samples}, "
+            f"{', '.join(map(str, one))}] for {num_samples} samples that differ in it."
+        )
+    num_bytes = FLOAT32_BYTES * math.prod(found)
+    num_bytes += FLOAT32_BYTES * math.prod(one) * NUM_WORKING_COPIES * min(batch_size, num_samples)
+    require_memory(num_bytes, "The observation, and what is computed with it,")
+    y = values if isinstance(values, Tensor) else torch.from_numpy(np.array(values, np.float32))
+    y = y.detach().to("cpu", torch.float32)
+    if bool(y.isinf().any()):
+        raise UserError("The observation holds infinite values; write NaN where nothing was seen.")
+    if y.numel() and bool(y.isnan().all()):
+        raise UserError(
+            "The observation holds nothing but NaN, which stands for what was not seen. Give some "
+            "values, or leave out `observe` to draw samples freely."
+        )
+    return settings, y if found != one else y.expand(num_samples, *one)
+
+
+def _read(
+    settings: ObserveSettings, info: DataInfo, grid: PatchGrid
+) -> tuple[ObserveSettings, Array]:
+    if settings.file is None:
+        raise UserError("`sample.observe.file` is missing; it holds what was observed.")
+    if settings.file.suffix.lower() != ".csv":
+        stored = open_array(settings.file, None, default="x")
+        require_memory(FLOAT32_BYTES * math.prod(stored.shape), f"What {settings.file} holds")
+        return settings, stored[...]
+    if not isinstance(settings.operator, Mask | Stations):
+        raise UserError(
+            f"{settings.file} is a table of stations; only `operator: stations` reads it. Save "
+            "other observations as .npy."
+        )
+    stations, values = read_stations(settings.file, info, grid)
+    return settings.model_copy(update={"operator": stations}), values
+
+
+def read_stations(path: Path, info: DataInfo, grid: PatchGrid) -> tuple[Stations, Array]:
+    """Positions and values [C, S] of a table with a row for each station.
+
+    Its columns are named by the dims and by channels; channels without a column, and empty cells,
+    are not seen. UserError for others.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = csv.DictReader(file, skipinitialspace=True)
+            table = [row for row in rows if any(row.values())]
+            columns = list(rows.fieldnames or ())
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} cannot be read as a table: {error}.") from error
+    names = dim_names(info, grid)
+    if lacking := [name for name in names if name not in columns]:
+        raise UserError(
+            f"{path} has no column `{lacking[0]}`; it has: {', '.join(columns) or 'none'}. A "
+            f"station's place is given by {', '.join(names)}."
+        )
+    known = (*names, *info.channels)
+    seen = [column for column in columns if column in info.channels]
+    if strange := [column for column in columns if column not in known]:
+        raise UserError(
+            f"{path} has a column `{strange[0]}`, which is none of {', '.join(known)}. Rename it, "
+            "or leave it out."
+        )
+    if not seen or not table:
+        raise UserError(
+            f"{path} holds no values: give a row for each station, and a column for at least one "
+            f"of {', '.join(info.channels)}."
+        )
+    values = np.full((len(info.channels), len(table)), np.nan, dtype=np.float32)
+    for column in seen:
+        values[info.channels.index(column)] = _numbers(path, table, column)
+    places = tuple(zip(*(_numbers(path, table, name) for name in names), strict=True))
+    if any(math.isnan(number) for place in places for number in place):
+        raise UserError(f"{path} has a station without a place; fill in {', '.join(names)}.")
+    return Stations(positions=places), values
+
+
+def _numbers(path: Path, table: Sequence[dict[str, str]], column: str) -> list[float]:
+    numbers = []
+    for row, cells in enumerate(table, start=2):
+        text = (cells[column] or "").strip()
+        try:
+            numbers.append(float(text) if text else math.nan)
+        except ValueError:
+            raise UserError(f"{path}, line {row}: `{column}` is {text!r}, no number.") from None
+    return numbers
+
+
+def _observed_shape(operator: Operator, info: DataInfo, grid: PatchGrid) -> tuple[int, ...]:
+    """(…) of what is observed of one sample. UserError where A cannot be applied, or derived."""
+    measure: Measure = operator.measure(info, grid)
+    x = torch.zeros(2, *info.shape, requires_grad=True)
+    try:
+        with torch.enable_grad():
+            y = measure(x)
+    except UserError:
+        raise
+    except Exception as error:  # anything that a function in Python may do
+        raise UserError(
+            f"The operator fails for samples [2, {', '.join(map(str, info.shape))}]: "
+            f"{type(error).__name__}: {error}. It gets [B, C, …] in data units, and gives [B, …]."
+        ) from error
+    if not isinstance(y, Tensor) or y.dim() < 1 or len(y) != 2:
+        found = list(y.shape) if isinstance(y, Tensor) else type(y).__name__
+        raise UserError(
+            f"The operator gives {found} of 2 samples {list(x.shape)}; it must give a tensor "
+            "[B, …], with one row for each."
+        )
+    if not y.requires_grad:
+        raise UserError(
+            "What the operator gives cannot be derived by the samples. Write it in torch, without "
+            "`detach`, `no_grad` or NumPy."
+        )
+    return tuple(y.shape[1:])

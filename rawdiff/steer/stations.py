@@ -1,0 +1,99 @@
+"""Sparse points: values between the grid's points, interpolated linearly along each dim."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from rawdiff.data.dataset import Array, DataInfo
+from rawdiff.errors import UserError
+from rawdiff.grid import PatchGrid
+from rawdiff.steer.operator import Measure, Operator
+
+
+class Stations(Operator):
+    """Values [C, S] at S `positions`, one number for each dim after the channels.
+
+    They are in the coordinates of the data where those have some (degrees), else in grid points,
+    counted from 0. A .csv file of observations brings its own.
+    """
+
+    keeps_channels: ClassVar[bool] = True
+
+    positions: tuple[tuple[float, ...], ...] = Field(min_length=1)
+
+    def measure(self, info: DataInfo, grid: PatchGrid) -> Measure:
+        index, weight = self._corners(info, grid)
+
+        def interpolated(x: Tensor) -> Tensor:
+            corners = x.flatten(2)[:, :, index.to(x.device)]  # [B, C, S, 2^dims]
+            return (corners * weight.to(x)).sum(-1)
+
+        return interpolated
+
+    def _corners(self, info: DataInfo, grid: PatchGrid) -> tuple[Tensor, Tensor]:
+        """Where in a sample [C, all values] each station's neighbours lie, and their weights."""
+        sizes, names = info.shape[1:], dim_names(info, grid)
+        if wrong := [len(place) for place in self.positions if len(place) != len(sizes)]:
+            raise UserError(
+                f"A station's position has {wrong[0]} numbers; it must have {len(sizes)}: "
+                f"{', '.join(names)}."
+            )
+        places = np.asarray(self.positions, dtype=np.float64)
+        sides = []
+        for dim, size in enumerate(sizes):
+            place = _grid_points(places[:, dim], info, grid, dim, names[dim])
+            low = np.minimum(np.floor(place), size - 1).astype(np.int64)
+            share = place - low
+            sides.append(((low, 1 - share), ((low + 1) % size, share)))
+        index, weight = [], []
+        for corner in itertools.product(*sides):
+            index.append(np.ravel_multi_index([side[0] for side in corner], tuple(sizes)))
+            weight.append(np.prod([side[1] for side in corner], axis=0))
+        index_, weight_ = np.stack(index, -1), np.stack(weight, -1)
+        best = np.take_along_axis(index_, weight_.argmax(-1)[:, None], -1)
+        index_ = np.where(weight_ == 0, best, index_)  # 0 times a missing value would be missing
+        return torch.from_numpy(index_), torch.from_numpy(weight_).float()
+
+
+def dim_names(info: DataInfo, grid: PatchGrid) -> tuple[str, ...]:
+    """Of the dims after the channels: those of the coordinates, else of the patch grid's axes."""
+    num_dims = len(info.shape) - 1
+    if _has_coordinates(info):
+        return tuple(info.coordinates)
+    names = tuple(axis.name for axis in grid.axes)
+    return names if len(names) == num_dims else tuple(f"axis{i}" for i in range(num_dims))
+
+
+def _has_coordinates(info: DataInfo) -> bool:
+    return tuple(len(values) for values in info.coordinates.values()) == tuple(info.shape[1:])
+
+
+def _grid_points(place: Array, info: DataInfo, grid: PatchGrid, dim: int, name: str) -> Array:
+    """Positions along one dim, in grid points from 0 on."""
+    size = info.shape[1 + dim]
+    points: Sequence[float] = range(size)
+    if _has_coordinates(info):
+        points = tuple(info.coordinates.values())[dim]
+    values = np.asarray(points, dtype=np.float64)
+    first, last = values[0], values[-1]
+    numbers = np.arange(size, dtype=np.float64)
+    if len(grid.axes) == len(info.shape) - 1 and grid.axes[dim].period is not None:
+        period = (last - first) / max(size - 1, 1) * size
+        place = first + np.mod(place - first, period)
+        values, numbers = np.append(values, first + period), np.append(numbers, size)
+    outside = (place < values.min()) | (place > values.max()) | np.isnan(place)
+    if outside.any():
+        number = int(outside.argmax())
+        raise UserError(
+            f"Station {number} lies at {name} {place[number]:g}, outside the grid, which goes from "
+            f"{first:g} to {last:g}. Leave it out, or mend its position."
+        )
+    order = np.argsort(values)
+    return np.interp(place, values[order], numbers[order])
