@@ -24,7 +24,7 @@ from torch import Tensor
 from rawdiff import philox
 from rawdiff.conditions import Conditions
 from rawdiff.model.transformer import Transformer
-from rawdiff.parallel.apply import compiled
+from rawdiff.parallel.apply import compile_parts
 from rawdiff.precision import Precision, autocast, choose_device
 from rawdiff.sampling import Sampler, SampleSettings
 
@@ -98,10 +98,9 @@ def measure(
             continue
         theirs = PublishedNetwork(network, compiled=text == "compiled")
         published = PublishedSampler(theirs, sampler.info.num_classes, precision)
-        ours, _ = make_sampler(folder, case, device, precision)
+        ours, network_of_ours = make_sampler(folder, case, device, precision)
         if text == "compiled":
-            for part in ours.network.compiled_parts:  # type: ignore[attr-defined]
-                part.forward = compiled(part.forward)
+            compile_parts(network_of_ours)
 
         def draw_theirs(name: str = f"published, {text}", sampler=published) -> None:
             z = sampler.draw(noise, label, settings.num_steps, settings.cfg_scale)

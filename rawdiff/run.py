@@ -30,6 +30,7 @@ from rawdiff.data.template import Template
 from rawdiff.errors import UserError
 from rawdiff.explain import explain
 from rawdiff.files import require_new_folder
+from rawdiff.parallel.apply import compile_parts
 from rawdiff.precision import Device, choose_device
 from rawdiff.recipe import Recipe
 from rawdiff.recipe_file import write_recipe
@@ -121,6 +122,11 @@ class TrainedModel:
             chosen = SampleSettings(**(self.recipe.sample.model_dump() | settings | {"seed": seed}))
         except ValidationError as error:
             raise UserError("; ".join(explain(error, SampleSettings))) from None
+        if chosen.compile != self.recipe.sample.compile:
+            raise UserError(
+                "A model is compiled when it is loaded. Write `sample: {compile: true}` into the "
+                "recipe of its folder, or draw with `rawdiff sample RUN sample.compile=true`."
+            )
         if chosen.template is None:
             self._require_one_size()
             conditions = self._conditions(num_samples, label, scalars, context)
@@ -220,6 +226,8 @@ def _load(
     found = read_weights(folder, weights, step, say)
     network = materialize(make_network(recipe, info, patcher), chosen)
     take_over(network, found.tensors, str(folder.path))
+    if recipe.sample.compile:
+        compile_parts(network)
     flow, precision = recipe.flow.resolved(info.shape), recipe.train.precision
     sampler = Sampler(network.eval(), patcher, flow, info, chosen, precision)
     origin = {"run": str(folder.path), "weights": found.name, "step": found.step}

@@ -49,6 +49,7 @@ class SampleSettings(Settings):
     `noise_scale` multiplies the noise that samples begin with, and all that is added later:
     above 1 they differ more, which mends ensembles of too little spread (Couairon et al. 2024: 1.05
     for weather).
+    `compile` compiles the network when it is loaded, which pays for many samples.
     `t_eps` bounds the 1 - t that sampling divides by. `labels` are drawn in turn (default: all
     classes). `template` is the plug-in that says what samples are to be like (default: like real
     ones); with `start` above 0 they begin at that time from its values and noise, which leaves
@@ -74,6 +75,7 @@ class SampleSettings(Settings):
     t_eps: float = Field(default=1e-3, gt=0, lt=1)
     start: float = Field(default=0.0, ge=0, lt=1)
     weights: str | None = None
+    compile: bool = False
     num_samples: int = Field(default=64, ge=1)
     batch_size: int = Field(default=64, ge=1)
     labels: tuple[int, ...] | None = Field(default=None, min_length=1)

@@ -37,8 +37,7 @@ def parallelize(
         if settings.activation_checkpoint:
             _replace_forward(block, _recomputed)
     if is_compiled(settings, device):
-        for module in network.compiled_parts:
-            _replace_forward(module, compiled)
+        compile_parts(network)
     if processes.count > 1:
         replicate, shard = mesh_shape(settings, processes)
         mesh = init_device_mesh(
@@ -67,6 +66,12 @@ def parallelize(
 def is_compiled(settings: ParallelSettings, device: torch.device) -> bool:
     """Whether anything is compiled; `auto`: on a GPU."""
     return settings.compile is True or (settings.compile == "auto" and device.type == "cuda")
+
+
+def compile_parts(network: Network) -> None:
+    """In place, each part by itself."""
+    for module in network.compiled_parts:
+        _replace_forward(module, compiled)
 
 
 def compiled(function: Forward) -> Forward:

@@ -8,6 +8,8 @@ import pytest
 import torch
 from runs import checkpoint_tensors, small_recipe, write_arrays
 
+import rawdiff
+from rawdiff import results
 from rawdiff.errors import UserError
 from rawdiff.parallel import apply
 from rawdiff.recipe_file import load_recipe
@@ -78,3 +80,13 @@ def test_the_check_leaves_the_state_as_it_was(tmp_path, monkeypatch):
     compiled = run(folders[1], compile=True)
     expected, found = (checkpoint_tensors(run.path, 2) for run in (plain, compiled))
     assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_a_compiled_model_draws_the_same_samples(tmp_path):
+    folder = run(tmp_path, compile=False).path
+    plain = rawdiff.load(folder).sample(4)
+    results.sample_run(folder, ["sample.compile=true", "sample.num_samples=4"], say=print)
+    with np.load(next((folder / "samples").glob("*.npz"))) as drawn:
+        assert np.abs(drawn["x"] - plain.numpy()).max() < 1e-4
+    with pytest.raises(UserError, match="compiled when it is loaded"):
+        rawdiff.load(folder).sample(4, compile=True)
