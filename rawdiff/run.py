@@ -18,7 +18,7 @@ from rawdiff.assemble import (
     materialize,
     open_data,
 )
-from rawdiff.averages.weights import read_weights, take_over, write_weights
+from rawdiff.averages.weights import Weights, read_weights, take_over, write_weights
 from rawdiff.conditions import (
     Conditions,
     Labels,
@@ -30,6 +30,7 @@ from rawdiff.data.template import Template
 from rawdiff.errors import UserError
 from rawdiff.explain import explain
 from rawdiff.files import require_new_folder
+from rawdiff.model.network import Network
 from rawdiff.parallel.apply import compile_parts
 from rawdiff.precision import Device, choose_device
 from rawdiff.recipe import Recipe
@@ -122,11 +123,12 @@ class TrainedModel:
             chosen = SampleSettings(**(self.recipe.sample.model_dump() | settings | {"seed": seed}))
         except ValidationError as error:
             raise UserError("; ".join(explain(error, SampleSettings))) from None
-        if chosen.compile != self.recipe.sample.compile:
-            raise UserError(
-                "A model is compiled when it is loaded. Write `sample: {compile: true}` into the "
-                "recipe of its folder, or draw with `rawdiff sample RUN sample.compile=true`."
-            )
+        for key in ("compile", "guide"):
+            if getattr(chosen, key) != getattr(self.recipe.sample, key):
+                raise UserError(
+                    f"`{key}` is settled when a model is loaded: write it under `sample:` in the "
+                    f"recipe of its folder, or draw with `rawdiff sample RUN sample.{key}=…`."
+                )
         if chosen.template is None:
             self._require_one_size()
             conditions = self._conditions(num_samples, label, scalars, context)
@@ -223,15 +225,33 @@ def _load(
 ) -> TrainedModel:
     chosen, info = choose_device(device), folder.info()
     patcher = make_patcher(recipe, info, folder.statistics(), chosen)
+
+    def network_of(found: Weights) -> Network:
+        network = materialize(make_network(recipe, info, patcher), chosen)
+        take_over(network, found.tensors, str(folder.path))
+        if recipe.sample.compile:
+            compile_parts(network)
+        return network.eval()
+
     found = read_weights(folder, weights, step, say)
-    network = materialize(make_network(recipe, info, patcher), chosen)
-    take_over(network, found.tensors, str(folder.path))
-    if recipe.sample.compile:
-        compile_parts(network)
+    network, guide = network_of(found), None
+    if recipe.sample.guide is not None:
+        guide = network_of(_read_guide(folder, recipe.sample.guide, found.step, say))
     flow, precision = recipe.flow.resolved(info.shape), recipe.train.precision
-    sampler = Sampler(network.eval(), patcher, flow, info, chosen, precision)
+    sampler = Sampler(network, patcher, flow, info, chosen, precision, guide)
     origin = {"run": str(folder.path), "weights": found.name, "step": found.step}
     return TrainedModel(recipe, sampler, origin)
+
+
+def _read_guide(folder: RunFolder, guide: str, step: int, say: Say) -> Weights:
+    """The weights that `sample.guide` names, by default of this step. UserError without them."""
+    name, _, other_step = guide.partition("@")
+    if other_step and not other_step.isdecimal():
+        raise UserError(
+            f"`sample.guide: {guide}` names no step after the @; write `{name}@{step}` for that of "
+            f"step {step}."
+        )
+    return read_weights(folder, name or None, int(other_step) if other_step else step, say)
 
 
 def load_with(
@@ -268,11 +288,12 @@ def export(
 ) -> Path:
     """One set of weights as safetensors, with all that is needed to load it, in a new folder.
 
-    Sampling settings that were tuned become those of its recipe.
+    Sampling settings that were tuned become those of its recipe, but for a guide's weights.
     """
     folder = RunFolder.open(path)
     require_new_folder(out)
     recipe, weights = choose(folder, weights, say)
+    recipe = recipe.model_copy(update={"sample": recipe.sample.model_copy(update={"guide": None})})
     found = read_weights(folder, weights, step, say)
     out.mkdir(parents=True, exist_ok=True)
     for name in DESCRIPTION:

@@ -17,14 +17,14 @@ from rawdiff.data.patcher import Patcher
 from rawdiff.data.template import Template
 from rawdiff.data.writer import Writer
 from rawdiff.errors import UserError
-from rawdiff.flow.guidance import LabelVelocity, guided
+from rawdiff.flow.guidance import LabelVelocity, autoguided, guided
 from rawdiff.flow.precondition import precondition
 from rawdiff.flow.prediction import v_from, x_from
 from rawdiff.flow.settings import FlowSettings
 from rawdiff.flow.solvers import SOLVERS, SolverName
 from rawdiff.flow.solvers.ancestral import ancestral
 from rawdiff.flow.solvers.churn import churn
-from rawdiff.flow.solvers.velocity import Solver
+from rawdiff.flow.solvers.velocity import Solver, Velocity
 from rawdiff.flow.times import TimesName, edm, linear, logsnr, shifted
 from rawdiff.given import Given
 from rawdiff.plugins import plugin_field
@@ -49,6 +49,9 @@ class SampleSettings(Settings):
     `noise_scale` multiplies the noise that samples begin with, and all that is added later:
     above 1 they differ more, which mends ensembles of too little spread (Couairon et al. 2024: 1.05
     for weather).
+    `guide` are weaker weights of the run (`power_0.2`, or `model@2000` of the checkpoint at step
+    2000): samples move away from what they do worse, by `guide_scale` inside of `cfg_interval`.
+    (Karras et al. 2024, arXiv 2406.02507)
     `compile` compiles the network when it is loaded, which pays for many samples.
     `t_eps` bounds the 1 - t that sampling divides by. `labels` are drawn in turn (default: all
     classes). `template` is the plug-in that says what samples are to be like (default: like real
@@ -71,6 +74,8 @@ class SampleSettings(Settings):
     sigma_range: tuple[float, float] = (0.002, 80.0)
     cfg_scale: float = Field(default=1.0, ge=0)
     cfg_interval: tuple[float, float] = (0.1, 1.0)
+    guide: str | None = None
+    guide_scale: float = Field(default=2.0, ge=0)
     noise_scale: float = Field(default=1.0, gt=0)
     t_eps: float = Field(default=1e-3, gt=0, lt=1)
     start: float = Field(default=0.0, ge=0, lt=1)
@@ -160,6 +165,8 @@ class Sampler:
     info: DataInfo
     device: torch.device
     precision: Precision = "auto"
+    guide: NetworkCall | None = None
+    """A weaker one that guides by what it does worse."""
 
     @torch.no_grad()
     def predict(self, z_t: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
@@ -174,8 +181,9 @@ class Sampler:
                 "z_t has missing values (NaN), but this model was trained on data without any."
             )
         z = z if known is None else z.nan_to_num(0.0)
-        output = self._bind(conditions.to(self.device), known)(z, t, conditions.label)
-        return self.patcher.raw(x_from(output, self.flow.prediction, z, t, self.flow.t_eps))
+        output = self._bind(self.network, conditions.to(self.device), known)
+        found = output(z, t, conditions.label)
+        return self.patcher.raw(x_from(found, self.flow.prediction, z, t, self.flow.t_eps))
 
     @torch.no_grad()
     def draw(
@@ -194,24 +202,9 @@ class Sampler:
         """
         conditions = conditions.to(self.device)
         known = self.patcher.known(len(index), self.device, conditions.there)
-        output, given = self._bind(conditions, known), Given.of(conditions, self.patcher)
-        prediction, t_eps = self.flow.prediction, settings.t_eps
+        given = Given.of(conditions, self.patcher)
         steering = self._steering(conditions, known, settings)
-
-        def velocity(z: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
-            space, found = prediction, output(z, t, label)
-            if given is not None:
-                space, found = "x", given.put_into(x_from(found, prediction, z, t, t_eps))
-            v = v_from(found, space, z, t, t_eps)
-            return self.patcher.project(v, _fit(known, v))
-
-        steered = guided(
-            velocity,
-            conditions.label,
-            self.info.num_classes,
-            cfg_scale=settings.cfg_scale,
-            cfg_interval=settings.cfg_interval,
-        )
+        steered = self._guided(conditions, known, given, settings)
         if steering is not None:
             steered = steering.around(steered)
 
@@ -233,6 +226,43 @@ class Sampler:
 
         solver = steering.method.solver(solver, noise)
         return steering.finish(self._finished(solver(watched, first, times), known, given))
+
+    def _guided(
+        self,
+        conditions: Conditions,
+        known: Tensor | None,
+        given: Given | None,
+        settings: SampleSettings,
+    ) -> Velocity:
+        """v(z, t) with all guidance that the settings want, and what is given."""
+        prediction, t_eps = self.flow.prediction, settings.t_eps
+
+        def by(network: NetworkCall) -> LabelVelocity:
+            output = self._bind(network, conditions, known)
+
+            def velocity(z: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
+                space, found = prediction, output(z, t, label)
+                if given is not None:
+                    space, found = "x", given.put_into(x_from(found, prediction, z, t, t_eps))
+                v = v_from(found, space, z, t, t_eps)
+                return self.patcher.project(v, _fit(known, v))
+
+            return velocity
+
+        interval, no_label = settings.cfg_interval, self.info.num_classes
+        steered = guided(
+            by(self.network),
+            conditions.label,
+            no_label,
+            cfg_scale=settings.cfg_scale,
+            cfg_interval=interval,
+        )
+        if self.guide is None:
+            return steered
+        weaker = guided(
+            by(self.guide), conditions.label, no_label, cfg_scale=1.0, cfg_interval=interval
+        )
+        return autoguided(steered, weaker, scale=settings.guide_scale, interval=interval)
 
     def _times(self, settings: SampleSettings) -> Tensor:
         """Where the steps of a solver lie: [num_steps + 1]."""
@@ -337,8 +367,10 @@ class Sampler:
         t = settings.start
         return t * given.patches(known) + (1 - t) * eps
 
-    def _bind(self, conditions: Conditions, known: Tensor | None) -> LabelVelocity:
-        """The network's output as a function of z, t and label; z may hold the batch twice."""
+    def _bind(
+        self, network: NetworkCall, conditions: Conditions, known: Tensor | None
+    ) -> LabelVelocity:
+        """A network's output as a function of z, t and label; z may hold the batch twice."""
         scalars = self.patcher.scalars(conditions.scalars)
         extra = self.patcher.extra(conditions.context, known)
         present = None if known is None else known.any(-1)
@@ -347,7 +379,7 @@ class Sampler:
         def output(z: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
             seen = _fit(known, z)
             with autocast(self.precision, self.device):
-                raw = self.network(
+                raw = network(
                     z if seen is None else z * seen,
                     t,
                     None if label is None else label.to(self.device),

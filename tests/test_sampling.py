@@ -1,5 +1,6 @@
 """Sampling through the very denoiser: exact Gaussians, and what the network is given to see."""
 
+from dataclasses import replace
 from typing import get_args
 
 import numpy as np
@@ -167,6 +168,28 @@ def test_guidance_acts_inside_its_interval_alone() -> None:
     doubled = [round(float(call["t"][0]), 1) for call in spy.seen if len(call["z"]) == 6]
     assert doubled == [0.4, 0.5, 0.6, 0.7]
     assert spy.seen[5]["label"].tolist() == [0, 1, 0, 2, 2, 2]
+
+
+def test_a_weaker_network_pushes_samples_away_from_what_it_does_inside_the_interval() -> None:
+    """Both take every sample for a constant, so that the way ends at one."""
+
+    def constant(value: float, seen: list[float]):
+        def network(z: Tensor, t: Tensor, label, **known) -> Tensor:
+            seen.append(round(float(t[0]), 1))
+            return torch.full_like(z, value)
+
+        return network
+
+    calls: list[float] = []
+    model = replace(sampler(constant(0.5, [])), guide=constant(0.2, calls))
+    keys = {"solver": "euler", "num_steps": 10, "guide_scale": 3.0}
+    whole = SampleSettings(**keys, cfg_interval=(0, 1))
+    x = model.draw(torch.arange(3), Conditions(), whole)
+    assert torch.allclose(x, torch.full_like(x, DATA_MEAN + DATA_STD * (0.2 + 3 * 0.3)))
+    calls.clear()
+    x = model.draw(torch.arange(3), Conditions(), SampleSettings(**keys, cfg_interval=(0.35, 0.75)))
+    assert calls == [0.4, 0.5, 0.6, 0.7]
+    assert torch.allclose(x, torch.full_like(x, DATA_MEAN + DATA_STD * 0.5))
 
 
 def test_missing_values_are_hidden_and_conditions_standardized() -> None:

@@ -1,4 +1,7 @@
-"""Classifier-free guidance with an interval. (Ho and Salimans 2022; Kynkäänniemi et al. 2024)"""
+"""Guidance, by the network without the label or by a weaker one, inside an interval of times.
+
+Ho and Salimans 2022; Kynkäänniemi et al. 2024; Karras et al. 2024 (arXiv 2406.02507).
+"""
 
 from __future__ import annotations
 
@@ -43,5 +46,20 @@ def guided(
             torch.cat((z, z)), torch.cat((times, times)), torch.cat((label, none))
         ).chunk(2)
         return v_none + cfg_scale * (v_label - v_none)
+
+    return v
+
+
+def autoguided(
+    velocity: Velocity, weaker: Velocity, *, scale: float, interval: tuple[float, float]
+) -> Velocity:
+    """v_weaker + scale (v - v_weaker) inside the interval, v outside, where nothing else runs."""
+
+    def v(z: Tensor, t: Tensor) -> Tensor:
+        strong = velocity(z, t)
+        if scale == 1 or not acts(t, interval):
+            return strong
+        weak = weaker(z, t)
+        return weak + scale * (strong - weak)
 
     return v

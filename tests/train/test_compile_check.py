@@ -88,5 +88,5 @@ def test_a_compiled_model_draws_the_same_samples(tmp_path):
     results.sample_run(folder, ["sample.compile=true", "sample.num_samples=4"], say=print)
     with np.load(next((folder / "samples").glob("*.npz"))) as drawn:
         assert np.abs(drawn["x"] - plain.numpy()).max() < 1e-4
-    with pytest.raises(UserError, match="compiled when it is loaded"):
+    with pytest.raises(UserError, match="settled when a model is loaded"):
         rawdiff.load(folder).sample(4, compile=True)
