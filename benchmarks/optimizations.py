@@ -25,7 +25,7 @@ import torch
 from measure import write_result
 from published import CASES, make_training, our_step, recipe, time_in_turn
 
-from rawdiff.model import attention
+from rawdiff.model.attention import never_held
 from rawdiff.precision import choose_device
 from rawdiff.recipe_file import load_recipe
 from rawdiff.train import objective
@@ -68,7 +68,7 @@ OPTIMIZATIONS = [
         "attention with held scores (CPU, bfloat16)",
         BFLOAT16,
         BFLOAT16,
-        lambda: patch.object(attention, "MAX_MATERIALIZED", 0),
+        never_held,
     ),
     Optimization("fused AdamW", without=lambda: patch("torch.optim.AdamW", not_fused)),
     Optimization("no waiting for the loss", waits=True),

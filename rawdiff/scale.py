@@ -244,6 +244,7 @@ def make_plan(
             bfloat16=multiplies_in_bfloat16(train.precision, "cuda"),
             gathers_bfloat16=machines.world_size > 1 and parallel.gather_dtype == "bfloat16",
             recomputes=parallel.activation_checkpoint,
+            on_gpu=True,
         )
         sample_bytes = measure_batch(recipe, info, patcher)
     with pretend_processes(machines.world_size, machines.gpus_per_machine) as processes:

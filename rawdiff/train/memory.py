@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from rawdiff.model.attention import never_held
 from rawdiff.model.network import Network
 from rawdiff.parallel.batch import Shares
 from rawdiff.parallel.footprint import FLOAT32_BYTES, Footprint
@@ -32,7 +33,12 @@ class Activations:
 
 
 def measure_activations(
-    network: Network, *, bfloat16: bool, gathers_bfloat16: bool = False, recomputes: bool = False
+    network: Network,
+    *,
+    bfloat16: bool,
+    gathers_bfloat16: bool = False,
+    recomputes: bool = False,
+    on_gpu: bool = False,
 ) -> Activations:
     """Counted without memory on a network on the device `meta`; nothing is compiled.
 
@@ -40,7 +46,8 @@ def measure_activations(
     everything while it is computed again.
     """
     network = copy.deepcopy(network)
-    with FakeTensorMode(allow_non_fake_inputs=True):
+    attention = never_held() if on_gpu else nullcontext()
+    with FakeTensorMode(allow_non_fake_inputs=True), attention:
         network.to_empty(device="cpu")
         if gathers_bfloat16:
             for parameter in network.parameters():
