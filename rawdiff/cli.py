@@ -1,4 +1,4 @@
-"""The command line: `rawdiff train | sample | eval | verify | tune | study | check | bench | …`."""
+"""The command line: `rawdiff train | sample | eval | likelihood | verify | tune | study | …`."""
 
 from __future__ import annotations
 
@@ -77,6 +77,24 @@ def _parser() -> argparse.ArgumentParser:
                 metavar="NAME[,NAME]",
                 help="of these evaluators only (default: those of the recipe)",
             )
+    added = command(
+        "likelihood",
+        commands.do_likelihood,
+        "Say how likely a model holds real held-out samples: nats, bits per dimension.",
+    )
+    added.add_argument("run", help="the run's folder, or an export")
+    overrides(added)
+    step(added)
+    added.add_argument(
+        "--num-probes",
+        type=int,
+        default=1,
+        metavar="N",
+        help="random directions by which the divergence is estimated (default: %(default)s)",
+    )
+    added.add_argument(
+        "--cut", type=float, help="the 1 - t at which the model is taken (default: flow.t_eps)"
+    )
     added = command("verify", commands.do_verify, "Check every file of a run's checkpoints.")
     added.add_argument("run", help="the run's folder")
     added = command(

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from rawdiff import exchange, plugins, recipe_file, results, run
+from rawdiff import exchange, likelihood, plugins, recipe_file, results, run
 from rawdiff.assemble import PACKED_FOLDER, packed_or_raw
 from rawdiff.bench.advice import advise
 from rawdiff.bench.measure import bench
@@ -32,6 +32,7 @@ from rawdiff.files import require_writable, write_text
 from rawdiff.forecast import forecast_run
 from rawdiff.parallel.processes import speaks_for_all
 from rawdiff.progress import progress_of
+from rawdiff.saved.folder import RunFolder
 from rawdiff.saved.verify import verify
 from rawdiff.scale import Machines
 from rawdiff.series import Request
@@ -104,6 +105,21 @@ def do_eval(args: argparse.Namespace) -> None:
         )
     console.print(score_report.table(scores))
     _say(f"Scores: {results.scores_path(args.run, metrics)}")
+
+
+def do_likelihood(args: argparse.Namespace) -> None:
+    with _bar("sample") as bar:
+        found = likelihood.likelihood_run(
+            args.run,
+            args.overrides,
+            step=args.step,
+            num_probes=args.num_probes,
+            cut=args.cut,
+            say=_say,
+            progress=bar,
+        )
+    console.print(likelihood.table(found))
+    _say(f"Of each sample: {RunFolder(Path(args.run)).likelihood}")
 
 
 def do_tune(args: argparse.Namespace) -> None:

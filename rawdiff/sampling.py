@@ -232,6 +232,18 @@ class Sampler:
         solver = steering.method.solver(solver, noise)
         return steering.finish(self._finished(solver(watched, first, times), known, given))
 
+    def denoiser(
+        self, conditions: Conditions, known: Tensor | None, t_eps: float
+    ) -> Callable[[Tensor, Tensor], Tensor]:
+        """x(z, t) of patches [B, N, P] at one time t, that torch can derive; without guidance."""
+        output = self._bind(conditions.to(self.device), known)
+
+        def x(z: Tensor, t: Tensor) -> Tensor:
+            t = t.to(z.device).expand(len(z))
+            return x_from(output(z, t, conditions.label), self.flow.prediction, z, t, t_eps)
+
+        return x
+
     def _times(self, settings: SampleSettings) -> Tensor:
         """Where the steps of a solver lie: [num_steps + 1]."""
         num_steps, start = settings.num_steps, settings.start

@@ -88,6 +88,10 @@ class RunFolder:
         return self.path / "scores.json"
 
     @property
+    def likelihood(self) -> Path:
+        return self.path / "likelihood.json"
+
+    @property
     def scoring(self) -> Path:
         return self.path / "scoring"
 
