@@ -67,6 +67,13 @@ def _parser() -> argparse.ArgumentParser:
             added.add_argument(
                 "--film", action="store_true", help="film.gif of the way to the first samples, too"
             )
+            added.add_argument(
+                "--between",
+                type=int,
+                nargs=2,
+                metavar=("I", "J"),
+                help="on the way from sample number I to number J of the same seed",
+            )
             _add_observation(added)
             _add_forecasts(added)
         else:

@@ -62,6 +62,10 @@ def do_train(args: argparse.Namespace) -> None:
 def do_sample(args: argparse.Namespace) -> None:
     which = {"out": args.out, "step": args.step, "say": _say}
     request, overrides = _request(args), [*_observation(args), *args.overrides]
+    if args.between is not None:
+        if request is not None:
+            raise UserError("--between is for samples; a forecast has none.")
+        overrides = [f"sample.between={args.between}", *overrides]
     with _bar("sample" if request is None else "draw") as bar:
         if request is None:
             results.sample_run(args.run, overrides, **which, film=args.film, progress=bar)

@@ -119,6 +119,8 @@ class TrainedModel:
             observed = {"operator": operator, "method": method, "noise_std": noise_std}
             settings = settings | {"observe": observed}
         chosen = self._settings(settings | {"seed": seed})
+        if chosen.between is not None:  # the share of each follows from how many there are
+            chosen = chosen.model_copy(update={"num_samples": first_index + num_samples})
         if chosen.template is None:
             self._require_one_size()
             conditions = self._conditions(num_samples, label, scalars, context)
