@@ -84,6 +84,15 @@ def _parser() -> argparse.ArgumentParser:
                 metavar="NAME[,NAME]",
                 help="of these evaluators only (default: those of the recipe)",
             )
+            added.add_argument(
+                "--calibration",
+                action="store_true",
+                help="instead: is the spread right of samples that saw a part of held-out ones?",
+            )
+            added.add_argument(
+                "--members", type=int, metavar="K", help="draws of each (default 19)"
+            )
+            added.add_argument("--truths", type=int, metavar="N", help="held out (default 64)")
     added = command(
         "likelihood",
         commands.do_likelihood,

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from rawdiff import exchange, likelihood, plugins, recipe_file, results, run
+from rawdiff import calibrate, exchange, likelihood, plugins, recipe_file, results, run
 from rawdiff.assemble import PACKED_FOLDER, packed_or_raw
 from rawdiff.bench.advice import advise
 from rawdiff.bench.measure import bench
@@ -102,6 +102,11 @@ def _request(args: argparse.Namespace) -> Request | None:
 
 
 def do_eval(args: argparse.Namespace) -> None:
+    if args.calibration:
+        _calibrate(args)
+        return
+    if args.members is not None or args.truths is not None:
+        raise UserError("--members and --truths are of --calibration: give it, too.")
     metrics = [name.strip() for part in args.metric for name in part.split(",")] or None
     with _bar("score") as bar:
         scores = results.evaluate_run(
@@ -109,6 +114,23 @@ def do_eval(args: argparse.Namespace) -> None:
         )
     console.print(score_report.table(scores))
     _say(f"Scores: {results.scores_path(args.run, metrics)}")
+
+
+def _calibrate(args: argparse.Namespace) -> None:
+    if args.metric:
+        raise UserError("--calibration has no --metric: leave out one of them.")
+    with _bar("truth") as bar:
+        found = calibrate.calibrate_run(
+            args.run,
+            args.overrides,
+            step=args.step,
+            num_members=calibrate.NUM_MEMBERS if args.members is None else args.members,
+            num_truths=calibrate.NUM_TRUTHS if args.truths is None else args.truths,
+            say=_say,
+            progress=bar,
+        )
+    console.print(calibrate.table(found))
+    _say(f"Calibration: {RunFolder(Path(args.run)).calibration}")
 
 
 def do_likelihood(args: argparse.Namespace) -> None:

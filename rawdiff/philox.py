@@ -38,6 +38,7 @@ class Stream(IntEnum):
     DROPOUT = 1 << 16  # + number of the dropout layer
     STEP_NOISE = 1 << 17  # + number of the step of sampling
     PROBE = 1 << 18  # + number of the probe of a divergence
+    CALIBRATION = 1 << 19  # + kind of randomness
     RESAMPLE_NOISE = 1 << 20  # + number of the repetition among all of a sampling
 
 

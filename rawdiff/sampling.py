@@ -363,13 +363,9 @@ class Sampler:
         stream = philox.Stream.SAMPLE_NOISE
         if settings.between is None:
             return self._noise(stream, index, known, settings)
-        ends = [
-            self._noise(
-                stream, index.new_tensor([number]), None if known is None else known[:1], settings
-            )
-            for number in settings.between
-        ]
-        return slerp(*ends, index / max(settings.num_samples - 1, 1))
+        one = None if known is None else known[:1]
+        a, b = (self._noise(stream, index.new_tensor([i]), one, settings) for i in settings.between)
+        return slerp(a, b, index / max(settings.num_samples - 1, 1))
 
     def require_alike(self, settings: SampleSettings) -> None:
         """UserError where samples `between` two others would differ in more than their noise."""

@@ -92,6 +92,10 @@ class RunFolder:
         return self.path / "likelihood.json"
 
     @property
+    def calibration(self) -> Path:
+        return self.path / "calibration.json"
+
+    @property
     def scoring(self) -> Path:
         return self.path / "scoring"
 

@@ -14,7 +14,9 @@ def test_the_way_goes_from_one_end_to_the_other_with_the_spread_of_noise() -> No
     for z in way:
         assert float(z.std()) == pytest.approx(1, rel=0.02)  # 0.71 in the middle of a line
     steps = (way[1:] - way[:-1]).flatten(1).norm(dim=1)
-    assert float(steps.max() / steps.min()) == pytest.approx(1, rel=0.05)  # norms of the ends differ
+    assert float(steps.max() / steps.min()) == pytest.approx(
+        1, rel=0.05
+    )  # norms of the ends differ
 
 
 def test_from_a_sample_to_itself_there_is_no_way() -> None:
