@@ -230,9 +230,10 @@ def table(found: Calibration) -> Table:
     """For the terminal; the verdict stands below."""
     title = f"{found.num_truths} held-out samples, {found.num_members} draws of each"
     result = Table("what", "found", "expected", title=title, caption=found.verdict)
-    for share, row in found.coverage.items():
+    for row in found.coverage.values():
         held = f"{row['held']:.3f} ± {row['standard_error']:.3f}"
-        result.add_row(f"{share} intervals hold the truth", held, f"{row['expected']:.3f}")
+        which = f"share in intervals of {row['expected']:.0%}"  # as few draws have them
+        result.add_row(which, held, f"{row['expected']:.3f}")
     names = {"place": "ranks of a hidden value", "mean": "ranks of their mean"}
     for name, of_name in found.ranks.items():
         counts = " ".join(map(str, of_name["histogram"]))

@@ -30,7 +30,7 @@ def test_held_out_samples_are_hidden_in_part_and_compared_with_draws(run, operat
     assert main(command) == 0
     printed = capsys.readouterr().out
     assert "12 held-out samples, 5 draws of each" in printed
-    assert "90% intervals hold the truth" in printed
+    assert "share in intervals of 67%" in printed
     found = json.loads((run / "calibration.json").read_text())
     assert found["verdict"].split()[0] in " ".join(printed.split())
     assert found["num_truths"] == 12

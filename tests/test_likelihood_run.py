@@ -73,3 +73,18 @@ def test_mistakes_are_named(run, capsys) -> None:
         model.log_likelihood(np.zeros((2, 4, 4)))
     with pytest.raises(UserError, match="num_probes"):
         model.log_likelihood(np.zeros((2, 1, 4, 4)), num_probes=0)
+
+
+def test_gaps_are_given_and_do_not_count(tmp_path) -> None:
+    random = np.random.default_rng(0)
+    x = random.normal(5.0, 2.0, size=(24, 2, 4, 4)).astype(np.float32)
+    x[random.random(x.shape) < 0.2] = np.nan
+    recipe = small_recipe(tmp_path, write_arrays(tmp_path, x=x), [2, 2], holdout={"fraction": 0.25})
+    assert main(["train", str(recipe), "train.num_steps=5"]) == 0
+    assert main(["likelihood", str(tmp_path / "run"), "sample.num_steps=5"]) == 0
+    found = json.loads((tmp_path / "run" / "likelihood.json").read_text())
+    held_out = open_held_out(load(tmp_path / "run", say=lambda text: None)).x
+    num_values = (~held_out.isnan()).flatten(1).sum(1)
+    assert len(set(num_values.tolist())) > 1
+    expected = -np.array(found["nats"]) / np.log(2) / num_values.numpy()
+    assert found["bits_per_dim"] == pytest.approx(expected)
