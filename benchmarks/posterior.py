@@ -21,6 +21,7 @@ from rawdiff.conditions import Conditions
 from rawdiff.data.dataset import DataInfo
 from rawdiff.data.patcher import Patcher
 from rawdiff.data.statistics import Moments, Statistics
+from rawdiff.evaluate.calibration import interval, ranks
 from rawdiff.flow.settings import FlowSettings
 from rawdiff.grid import PatchGrid
 from rawdiff.sampling import Sampler, SampleSettings, draw_all
@@ -160,7 +161,9 @@ def score(
     members = draw(field, case, ys, len(ys), method, **settings | {"seed": 1})
     members = members.view(num_truths, NUM_MEMBERS, -1)
     true = (truths.flatten(1).double() - MEAN) / STD
-    held = (true > members.amin(1)) & (true < members.amax(1))
+    rank = ranks(members, true, torch.zeros_like(true))
+    k, _ = interval(0.9, NUM_MEMBERS)
+    held = (rank >= k) & (rank <= NUM_MEMBERS - k)
     return {
         "mean_error": float((x.mean(0) - mean).norm() / mean.norm()),
         "variance_error": float((x.var(0) - variance).norm() / variance.norm()),

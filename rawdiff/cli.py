@@ -1,4 +1,4 @@
-"""The command line: `rawdiff train | sample | eval | verify | tune | study | check | bench | …`."""
+"""The command line: `rawdiff train | sample | eval | likelihood | verify | tune | study | …`."""
 
 from __future__ import annotations
 
@@ -67,6 +67,13 @@ def _parser() -> argparse.ArgumentParser:
             added.add_argument(
                 "--film", action="store_true", help="film.gif of the way to the first samples, too"
             )
+            added.add_argument(
+                "--between",
+                type=int,
+                nargs=2,
+                metavar=("I", "J"),
+                help="on the way from sample number I to number J of the same seed",
+            )
             _add_observation(added)
             _add_forecasts(added)
         else:
@@ -77,6 +84,33 @@ def _parser() -> argparse.ArgumentParser:
                 metavar="NAME[,NAME]",
                 help="of these evaluators only (default: those of the recipe)",
             )
+            added.add_argument(
+                "--calibration",
+                action="store_true",
+                help="instead: is the spread right of samples that saw a part of held-out ones?",
+            )
+            added.add_argument(
+                "--members", type=int, metavar="K", help="draws of each (default 19)"
+            )
+            added.add_argument("--truths", type=int, metavar="N", help="held out (default 64)")
+    added = command(
+        "likelihood",
+        commands.do_likelihood,
+        "Say how likely a model holds real held-out samples: nats, bits per dimension.",
+    )
+    added.add_argument("run", help="the run's folder, or an export")
+    overrides(added)
+    step(added)
+    added.add_argument(
+        "--num-probes",
+        type=int,
+        default=1,
+        metavar="N",
+        help="random directions by which the divergence is estimated (default: %(default)s)",
+    )
+    added.add_argument(
+        "--cut", type=float, help="the 1 - t at which the model is taken (default: flow.t_eps)"
+    )
     added = command("verify", commands.do_verify, "Check every file of a run's checkpoints.")
     added.add_argument("run", help="the run's folder")
     added = command(

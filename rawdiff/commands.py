@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from rawdiff import exchange, plugins, recipe_file, results, run
+from rawdiff import calibrate, exchange, likelihood, plugins, recipe_file, results, run
 from rawdiff.assemble import PACKED_FOLDER, packed_or_raw
 from rawdiff.bench.advice import advise
 from rawdiff.bench.measure import bench
@@ -32,6 +32,7 @@ from rawdiff.files import require_writable, write_text
 from rawdiff.forecast import forecast_run
 from rawdiff.parallel.processes import speaks_for_all
 from rawdiff.progress import progress_of
+from rawdiff.saved.folder import RunFolder
 from rawdiff.saved.verify import verify
 from rawdiff.scale import Machines
 from rawdiff.series import Request
@@ -61,6 +62,10 @@ def do_train(args: argparse.Namespace) -> None:
 def do_sample(args: argparse.Namespace) -> None:
     which = {"out": args.out, "step": args.step, "say": _say}
     request, overrides = _request(args), [*_observation(args), *args.overrides]
+    if args.between is not None:
+        if request is not None:
+            raise UserError("--between is for samples; a forecast has none.")
+        overrides = [f"sample.between={args.between}", *overrides]
     with _bar("sample" if request is None else "draw") as bar:
         if request is None:
             results.sample_run(args.run, overrides, **which, film=args.film, progress=bar)
@@ -97,6 +102,11 @@ def _request(args: argparse.Namespace) -> Request | None:
 
 
 def do_eval(args: argparse.Namespace) -> None:
+    if args.calibration:
+        _calibrate(args)
+        return
+    if args.members is not None or args.truths is not None:
+        raise UserError("--members and --truths are of --calibration: give it, too.")
     metrics = [name.strip() for part in args.metric for name in part.split(",")] or None
     with _bar("score") as bar:
         scores = results.evaluate_run(
@@ -104,6 +114,38 @@ def do_eval(args: argparse.Namespace) -> None:
         )
     console.print(score_report.table(scores))
     _say(f"Scores: {results.scores_path(args.run, metrics)}")
+
+
+def _calibrate(args: argparse.Namespace) -> None:
+    if args.metric:
+        raise UserError("--calibration has no --metric: leave out one of them.")
+    with _bar("truth") as bar:
+        found = calibrate.calibrate_run(
+            args.run,
+            args.overrides,
+            step=args.step,
+            num_members=calibrate.NUM_MEMBERS if args.members is None else args.members,
+            num_truths=calibrate.NUM_TRUTHS if args.truths is None else args.truths,
+            say=_say,
+            progress=bar,
+        )
+    console.print(calibrate.table(found))
+    _say(f"Calibration: {RunFolder(Path(args.run)).calibration}")
+
+
+def do_likelihood(args: argparse.Namespace) -> None:
+    with _bar("sample") as bar:
+        found = likelihood.likelihood_run(
+            args.run,
+            args.overrides,
+            step=args.step,
+            num_probes=args.num_probes,
+            cut=args.cut,
+            say=_say,
+            progress=bar,
+        )
+    console.print(likelihood.table(found))
+    _say(f"Of each sample: {RunFolder(Path(args.run)).likelihood}")
 
 
 def do_tune(args: argparse.Namespace) -> None:

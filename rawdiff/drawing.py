@@ -62,6 +62,7 @@ class Drawing:
     def of(cls, model: TrainedModel, target: Path, facts: dict[str, Any]) -> Drawing:
         """`facts` are all that the samples depend on."""
         settings, info = model.recipe.sample, model.sampler.info
+        model.sampler.require_alike(settings)
         writer = make_writer(model.recipe, info)
         if settings.template is not None:
             info = settings.template.placed(info)

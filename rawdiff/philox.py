@@ -34,8 +34,11 @@ class Stream(IntEnum):
     SAMPLE_NOISE = 6
     SPLIT = 7
     DATA = 8  # of datasets that make their samples
+    DEQUANTIZE = 9
     DROPOUT = 1 << 16  # + number of the dropout layer
     STEP_NOISE = 1 << 17  # + number of the step of sampling
+    PROBE = 1 << 18  # + number of the probe of a divergence
+    CALIBRATION = 1 << 19  # + kind of randomness
     RESAMPLE_NOISE = 1 << 20  # + number of the repetition among all of a sampling
 
 

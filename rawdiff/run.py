@@ -27,6 +27,7 @@ from rawdiff.conditions import (
 )
 from rawdiff.data.dataset import Array
 from rawdiff.data.template import Template
+from rawdiff.density import log_density
 from rawdiff.errors import UserError
 from rawdiff.explain import explain
 from rawdiff.files import require_new_folder
@@ -119,16 +120,15 @@ class TrainedModel:
         if observe is not None:
             observed = {"operator": operator, "method": method, "noise_std": noise_std}
             settings = settings | {"observe": observed}
-        try:
-            chosen = SampleSettings(**(self.recipe.sample.model_dump() | settings | {"seed": seed}))
-        except ValidationError as error:
-            raise UserError("; ".join(explain(error, SampleSettings))) from None
+        chosen = self._settings(settings | {"seed": seed})
         for key in ("compile", "guide"):
             if getattr(chosen, key) != getattr(self.recipe.sample, key):
                 raise UserError(
                     f"`{key}` is settled when a model is loaded: write it under `sample:` in the "
                     f"recipe of its folder, or draw with `rawdiff sample RUN sample.{key}=…`."
                 )
+        if chosen.between is not None:  # the share of each follows from how many there are
+            chosen = chosen.model_copy(update={"num_samples": first_index + num_samples})
         if chosen.template is None:
             self._require_one_size()
             conditions = self._conditions(num_samples, label, scalars, context)
@@ -146,6 +146,59 @@ class TrainedModel:
             if progress:
                 progress(done, num_samples)
         return torch.cat(batches) if batches else torch.empty(0, *self.shape)
+
+    def log_likelihood(
+        self,
+        x: Tensor | Array,
+        label: Labels = None,
+        seed: int = 0,
+        *,
+        scalars: ArrayLike = None,
+        context: ArrayLike = None,
+        num_probes: int = 1,
+        cut: float | None = None,
+        first_index: int = 0,
+        progress: Progress | None = None,
+        **settings: Any,
+    ) -> Tensor:
+        """log p of samples x [n, C, …] in nats, in data units: float64 [n] on the CPU.
+
+        Whole numbers (an integer dtype) get uniform noise of one level. `settings` replace keys of
+        the recipe's `sample:`, of which `num_steps` and `batch_size` act. Noise and probes of
+        sample number i, from `first_index` on, depend on the seed and i alone. The divergence is
+        estimated with `num_probes`; as many as a sample has values give it exactly. `cut` is the
+        1 - t at which the model is taken (default: `flow.t_eps`).
+        """
+        x = torch.as_tensor(x)
+        if x.dim() == 0 or x.shape[1:] != self.shape:
+            raise UserError(
+                f"x must have shape [n, {', '.join(map(str, self.shape))}], found {list(x.shape)}."
+            )
+        if self.sampler.info.place_names:
+            raise UserError(
+                "Samples of this model differ in place, which `log_likelihood` is not told. "
+                "`rawdiff likelihood RUN` takes held-out samples with theirs."
+            )
+        if not isinstance(num_probes, int) or num_probes < 1:
+            raise UserError(f"num_probes must be a whole number from 1 on, found {num_probes!r}.")
+        chosen = self._settings(settings | {"seed": seed})
+        conditions = self._conditions(len(x), label, scalars, context)
+        found = [torch.empty(0, dtype=torch.float64)]
+        for start in range(0, len(x), chosen.batch_size):
+            part = slice(start, min(start + chosen.batch_size, len(x)))
+            index = first_index + torch.arange(part.start, part.stop)
+            own = conditions[part]
+            found.append(log_density(self.sampler, x[part], index, own, chosen, num_probes, cut))
+            if progress:
+                progress(part.stop, len(x))
+        return torch.cat(found)
+
+    def _settings(self, given: dict[str, Any]) -> SampleSettings:
+        """The recipe's, with others laid over them; UserError where they are wrong."""
+        try:
+            return SampleSettings(**(self.recipe.sample.model_dump() | given))
+        except ValidationError as error:
+            raise UserError("; ".join(explain(error, SampleSettings))) from None
 
     def _require_one_size(self) -> None:
         if self.sampler.info.sizes_vary or self.sampler.info.place_names:

@@ -18,6 +18,7 @@ from rawdiff.data.template import Template
 from rawdiff.data.writer import Writer
 from rawdiff.errors import UserError
 from rawdiff.flow.guidance import LabelVelocity, autoguided, guided
+from rawdiff.flow.interpolate import slerp
 from rawdiff.flow.precondition import precondition
 from rawdiff.flow.prediction import v_from, x_from
 from rawdiff.flow.settings import FlowSettings
@@ -34,6 +35,8 @@ from rawdiff.steer.evidence import Evidence
 from rawdiff.steer.observe import observe
 from rawdiff.steer.settings import ObserveSettings
 from rawdiff.steer.steering import Steering
+
+SampleNumber: TypeAlias = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class SampleSettings(Settings):
@@ -56,10 +59,11 @@ class SampleSettings(Settings):
     `t_eps` bounds the 1 - t that sampling divides by. `labels` are drawn in turn (default: all
     classes). `template` is the plug-in that says what samples are to be like (default: like real
     ones); with `start` above 0 they begin at that time from its values and noise, which leaves
-    the more of them the nearer it is to 1. `observe` says what was observed of the samples, which
-    then agree with it. `writer` is the plug-in that writes files (default: the one of the data);
-    `num_frames` of the way to each sample are written, too: what the network takes for the sample
-    at evenly spaced times, and at last the sample.
+    the more of them the nearer it is to 1. Samples `between` two others, named by number, begin
+    with noise that goes evenly from that of the one to that of the other. `observe` says what was
+    observed of the samples, which then agree with it. `writer` is the plug-in that writes files
+    (default: the one of the data); `num_frames` of the way to each sample are written, too: what
+    the network takes for the sample at evenly spaced times, and at last the sample.
     """
 
     seed: int = Field(default=0, ge=0, lt=2**63)
@@ -85,6 +89,7 @@ class SampleSettings(Settings):
     batch_size: int = Field(default=64, ge=1)
     labels: tuple[int, ...] | None = Field(default=None, min_length=1)
     template: Annotated[Template | None, *plugin_field("templates")] = None
+    between: tuple[SampleNumber, SampleNumber] | None = None
     observe: ObserveSettings | None = None
     num_frames: int = Field(default=0, ge=0)
     writer: Annotated[Writer | None, *plugin_field("writers")] = None
@@ -107,6 +112,11 @@ class SampleSettings(Settings):
             )
         if self.start and self.template is None:
             raise ValueError("`start` above 0 needs a `template`, whose values it begins from")
+        if self.between is not None and self.solver in ("ancestral", "churn"):
+            raise ValueError(
+                f"`between` goes evenly from one sample to another, but `solver: {self.solver}` "
+                "adds noise of its own to each; write `solver: heun`"
+            )
         if self.observe is not None and self.template is not None:
             raise ValueError(
                 "`observe` and `template` cannot be given at the same time: leave out one of them"
@@ -115,7 +125,8 @@ class SampleSettings(Settings):
 
     def like_real(self) -> SampleSettings:
         """For samples that are like real ones, whatever others are to follow or to agree with."""
-        return self.model_copy(update={"template": None, "start": 0.0, "observe": None})
+        plain = {"template": None, "start": 0.0, "between": None, "observe": None}
+        return self.model_copy(update=plain)
 
 
 Watch: TypeAlias = Callable[[float, Callable[[], Tensor]], None]
@@ -264,6 +275,18 @@ class Sampler:
         )
         return autoguided(steered, weaker, scale=settings.guide_scale, interval=interval)
 
+    def denoiser(
+        self, conditions: Conditions, known: Tensor | None, t_eps: float
+    ) -> Callable[[Tensor, Tensor], Tensor]:
+        """x(z, t) of patches [B, N, P] at one time t, that torch can derive; without guidance."""
+        output = self._bind(self.network, conditions.to(self.device), known)
+
+        def x(z: Tensor, t: Tensor) -> Tensor:
+            t = t.to(z.device).expand(len(z))
+            return x_from(output(z, t, conditions.label), self.flow.prediction, z, t, t_eps)
+
+        return x
+
     def _times(self, settings: SampleSettings) -> Tensor:
         """Where the steps of a solver lie: [num_steps + 1]."""
         num_steps, start = settings.num_steps, settings.start
@@ -356,7 +379,7 @@ class Sampler:
         self, index: Tensor, known: Tensor | None, given: Given | None, settings: SampleSettings
     ) -> Tensor:
         """z [B, N, P] that sampling begins with: noise alone, or noise and what is given."""
-        eps = self._noise(philox.Stream.SAMPLE_NOISE, index, known, settings)
+        eps = self._first_noise(index, known, settings)
         if not settings.start:
             return eps
         if given is None:
@@ -366,6 +389,30 @@ class Sampler:
             )
         t = settings.start
         return t * given.patches(known) + (1 - t) * eps
+
+    def _first_noise(self, index: Tensor, known: Tensor | None, settings: SampleSettings) -> Tensor:
+        """eps [B, N, P] of samples number `index`, or between those of two others."""
+        stream = philox.Stream.SAMPLE_NOISE
+        if settings.between is None:
+            return self._noise(stream, index, known, settings)
+        one = None if known is None else known[:1]
+        a, b = (self._noise(stream, index.new_tensor([i]), one, settings) for i in settings.between)
+        return slerp(a, b, index / max(settings.num_samples - 1, 1))
+
+    def require_alike(self, settings: SampleSettings) -> None:
+        """UserError where samples `between` two others would differ in more than their noise."""
+        if settings.between is None:
+            return
+        if self.info.num_classes and settings.template is None and len(settings.labels or ()) != 1:
+            raise UserError(
+                "Between two samples all have one label; give `sample.labels=N`, of "
+                f"{self.info.num_classes} classes; their number means none."
+            )
+        if self.info.are_told and settings.template is None:
+            raise UserError(
+                "Between two samples all are told the same, but samples of this model are told of "
+                "real ones, which differ. Give a `sample.template` that says the same of all."
+            )
 
     def _bind(
         self, network: NetworkCall, conditions: Conditions, known: Tensor | None

@@ -72,7 +72,7 @@ class Scoring:
         by_features = {k: e for k, e in able.items() if isinstance(e, FeatureEvaluator)}
         reports, twins = [], None
         if in_memory:
-            held_out = self._held_out()
+            held_out = self.held_out()
             twins = self._draw_twins(held_out)
             generated = torch.where(held_out.x.isnan(), torch.nan, twins.read()["x"])
             reports += [self._score_in_memory(generated, held_out.x, in_memory)]
@@ -108,7 +108,7 @@ class Scoring:
             )
         return evaluator.obstacle(self._basis)
 
-    def _held_out(self) -> Batch:
+    def held_out(self) -> Batch:
         if self._data.holdout is None:
             raise UserError(
                 "A score says nothing without that of real held-out data beside it, and this "
@@ -121,15 +121,15 @@ class Scoring:
     def _draw_twins(self, held_out: Batch) -> Store:
         """Samples for the labels, scalars and context of held-out ones."""
         conditions = conditions_of(held_out, self.model.sampler.info)
-        facts = {"kept": "samples", "for": "held-out data", **self._facts.drawn}
+        facts = {"kept": "samples", "for": "held-out data", **self.facts.drawn}
         facts["digest of conditions"] = digest(conditions.tensors())
-        store = self._store(facts, len(held_out), self._recipe.sample.batch_size)
+        store = self.store(facts, len(held_out), self._recipe.sample.batch_size)
 
         def make(missing: Sequence[range]) -> Iterator[dict[str, Tensor]]:
             for part in missing:
                 yield {"x": self._draw(part, conditions[part.start : part.stop])}
 
-        self._fill(store, make, "generated samples")
+        self.fill(store, make, "generated samples")
         return store
 
     def _score_in_memory(
@@ -173,21 +173,21 @@ class Scoring:
         )
         facts = {
             "kept": "forecasts",
-            **self._facts.drawn,
-            "held out": self._facts.data(self._data.holdout),
-            "train": self._facts.data(self._data.train),
+            **self.facts.drawn,
+            "held out": self.facts.data(self._data.holdout),
+            "train": self.facts.data(self._data.train),
             "evaluator": {"name": name, **evaluator.model_dump(mode="json")},
             "code of the evaluator": code_digest(type(evaluator)),
         }
 
         def kept(num: int, make: Callable[[int], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
-            store = self._store(facts, num, 1)
+            store = self.store(facts, num, 1)
 
             def one_by_one(missing: Sequence[range]) -> Iterator[dict[str, Tensor]]:
                 for part in missing:
                     yield {key: values[None] for key, values in make(part.start).items()}
 
-            self._fill(store, one_by_one, f"forecasts for `{name}`")
+            self.fill(store, one_by_one, f"forecasts for `{name}`")
             return store.read()
 
         folder = self.folder.path / "scores" / name
@@ -228,12 +228,10 @@ class Scoring:
                 f"{num:,} samples of {num_labels:,} classes in turn: the first "
                 f"{num % num_labels:,} classes get one more than the others."
             )
-        facts = {"kept": "features", "of": "generated samples", **self._facts.drawn}
+        facts = {"kept": "features", "of": "generated samples", **self.facts.drawn}
         if info.are_told:
-            facts["conditions of"] = self._facts.data(self._data.real)
-        store = self._store(
-            facts | self._facts.evaluator(name, evaluator), num, settings.batch_size
-        )
+            facts["conditions of"] = self.facts.data(self._data.real)
+        store = self.store(facts | self.facts.evaluator(name, evaluator), num, settings.batch_size)
 
         def make(missing: Sequence[range]) -> Iterator[dict[str, Tensor]]:
             for part in missing:
@@ -247,7 +245,7 @@ class Scoring:
                 x = self._draw(part, conditions)
                 yield self._features(evaluator, x, basis, conditions.place)
 
-        self._fill(store, make, f"generated samples for `{name}`")
+        self.fill(store, make, f"generated samples for `{name}`")
         return store.read()
 
     def _real_features(
@@ -255,9 +253,9 @@ class Scoring:
     ) -> dict[str, Tensor]:
         """Features of `num` real samples, spread evenly over all there are."""
         indices = [data.indices[i] for i in spread(num or len(data), len(data))]
-        facts = {"kept": "features", "of": self._facts.data(Subset(data.dataset, indices))}
-        store = self._store(
-            facts | self._facts.evaluator(name, evaluator), len(indices), evaluator.batch_size
+        facts = {"kept": "features", "of": self.facts.data(Subset(data.dataset, indices))}
+        store = self.store(
+            facts | self.facts.evaluator(name, evaluator), len(indices), evaluator.batch_size
         )
 
         def make(missing: Sequence[range]) -> Iterator[dict[str, Tensor]]:
@@ -265,7 +263,7 @@ class Scoring:
             for batch in rest.batches(evaluator.batch_size, self._recipe.train.num_workers):
                 yield self._features(evaluator, batch.x, basis, batch.place)
 
-        self._fill(store, make, f"real samples for `{name}`")
+        self.fill(store, make, f"real samples for `{name}`")
         return store.read()
 
     def _draw(self, part: range, conditions: Conditions) -> Tensor:
@@ -285,14 +283,14 @@ class Scoring:
         require_rows(evaluator, found, len(x))
         return found
 
-    def _fill(self, store: Store, make: Make, what: str) -> None:
+    def fill(self, store: Store, make: Make, what: str) -> None:
         num_missing = sum(map(len, store.missing()))
         num_there = store.num_samples - num_missing
         if num_there:
             self.say(f"{num_there:,} of {store.num_samples:,} {what} are there already.")
         store.fill(make, self.progress)
 
-    def _store(self, facts: dict[str, Any], num_samples: int, batch_size: int) -> Store:
+    def store(self, facts: dict[str, Any], num_samples: int, batch_size: int) -> Store:
         return Store(self.folder.scoring, facts, num_samples, batch_size)
 
     @property
@@ -317,7 +315,7 @@ class Scoring:
         return data
 
     @cached_property
-    def _facts(self) -> Facts:
+    def facts(self) -> Facts:
         return Facts(self.folder, self.model, self._info)
 
     @cached_property

@@ -88,6 +88,14 @@ class RunFolder:
         return self.path / "scores.json"
 
     @property
+    def likelihood(self) -> Path:
+        return self.path / "likelihood.json"
+
+    @property
+    def calibration(self) -> Path:
+        return self.path / "calibration.json"
+
+    @property
     def scoring(self) -> Path:
         return self.path / "scoring"
 

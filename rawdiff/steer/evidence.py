@@ -60,7 +60,7 @@ class Evidence:
                 "positions of the observation, and at which values the training data miss."
             )
         stds = patcher.statistics.x.std
-        noise = _noise(noise_std, stds, values.shape[1:], operator).flatten()[None]
+        noise = noise_spread(noise_std, stds, values.shape[1:], operator).flatten()[None]
         distance = torch.where(seen, y - of_mean, 0.0)
         if operator.keeps_channels:
             spread = _along_channels(stds, values.shape[1:]).flatten()[None] / noise
@@ -102,7 +102,7 @@ def _along_channels(values: Tensor, shape: tuple[int, ...]) -> Tensor:
     return values.view(-1, *(1,) * (len(shape) - 1)).expand(shape)
 
 
-def _noise(
+def noise_spread(
     noise_std: float | tuple[float, ...] | None,
     stds: Tensor,
     shape: tuple[int, ...],
