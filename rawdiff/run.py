@@ -44,6 +44,13 @@ Say = Callable[[str], None]
 ArrayLike: TypeAlias = Tensor | Array | None
 Progress = Callable[[int, int], None]
 """progress(done, total), in samples."""
+ELSEWHERE = {
+    "weights": "`rawdiff.load(RUN, weights=…)` chooses them",
+    "labels": "`label` is the class of all samples, or one for each",
+    "writer": "`rawdiff sample` writes files",
+    "num_frames": "`rawdiff sample` writes them",
+}
+"""Keys of `sample:` that say nothing of the samples of a loaded model, and what does."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +124,12 @@ class TrainedModel:
         """
         if not isinstance(num_samples, int) or num_samples < 0:
             raise UserError(f"num_samples must be a whole number from 0 on, found {num_samples!r}.")
+        for key in ELSEWHERE.keys() & settings.keys():
+            raise UserError(f"`{key}` is no argument of `model.sample`: {ELSEWHERE[key]}.")
+        if observe is None and (operator, method, noise_std) != ("mask", "mmps", None):
+            raise UserError(
+                "`operator`, `method` and `noise_std` are of an observation; give it as `observe`."
+            )
         if observe is not None:
             observed = {"operator": operator, "method": method, "noise_std": noise_std}
             settings = settings | {"observe": observed}

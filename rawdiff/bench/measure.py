@@ -31,6 +31,7 @@ from rawdiff.parallel.batch import share_batch
 from rawdiff.parallel.processes import Processes, join_processes
 from rawdiff.precision import choose_device
 from rawdiff.recipe import Recipe
+from rawdiff.train.compile_check import compiling
 from rawdiff.train.cost import measure_cost
 from rawdiff.train.heap import keep_freed_memory
 from rawdiff.train.loop import Loop
@@ -66,7 +67,8 @@ def bench(
         require_startable(recipe, device, processes)
         budget, say = Budget(seconds, processes), processes.only_first(say)
         try:
-            return _Bench(recipe, device, processes, budget, say).run(synthetic, profile)
+            with compiling():
+                return _Bench(recipe, device, processes, budget, say).run(synthetic, profile)
         except torch.OutOfMemoryError as error:
             raise UserError(
                 f"The memory of the GPU does not suffice for a step: {error!s:.100} Give "

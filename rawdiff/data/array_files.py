@@ -24,10 +24,11 @@ class Stored(Protocol):
     def __getitem__(self, place: Any, /) -> Any: ...
 
 
-def open_array(path: Path, key: str | None, *, default: str) -> Stored:
+def open_array(path: Path, key: str | None, *, default: str, setting: str | None = None) -> Stored:
     """An array of real numbers in a file: under `key`, else the only one, or `default`.
 
-    Raises UserError if the file or the key is missing, or if it cannot be read.
+    `setting` is the one that gives the key, if there is one; errors name it. Raises
+    UserError if the file or the key is missing, or if it cannot be read.
     """
     path = path.expanduser()
     opener = OPENERS.get(path.suffix.lower())
@@ -37,7 +38,7 @@ def open_array(path: Path, key: str | None, *, default: str) -> Stored:
         raise UserError(f"{path} does not exist. Look at the path; it is taken from {Path.cwd()}.")
     try:
         arrays = opener(path)
-        array = arrays[_choose(path, list(arrays), key, default)]
+        array = arrays[_choose(path, list(arrays), key, default, setting)]
     except UserError:
         raise
     except Exception as error:
@@ -50,7 +51,9 @@ def open_array(path: Path, key: str | None, *, default: str) -> Stored:
     return array
 
 
-def _choose(path: Path, names: list[str], key: str | None, default: str) -> str:
+def _choose(
+    path: Path, names: list[str], key: str | None, default: str, setting: str | None
+) -> str:
     if names == [""] and key is None:
         return ""
     listed = ", ".join(f"`{name}`" for name in names[:20]) if names != [""] else "one without name"
@@ -59,7 +62,7 @@ def _choose(path: Path, names: list[str], key: str | None, default: str) -> str:
             return names[0]
         if default in names:
             return default
-        cure = "write `data.key`" if default == "x" else f"name it `{default}` there"
+        cure = f"write `{setting}`" if setting else f"name it `{default}` there"
         raise UserError(f"{path} has these arrays: {listed or 'none'}. Say which to take: {cure}.")
     if key not in names:
         raise UserError(f"{path} has no array `{key}`; it has: {listed or 'none'}.")

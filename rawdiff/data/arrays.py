@@ -109,7 +109,7 @@ class Arrays:
 @lru_cache(maxsize=8)
 def _open(data: ArrayDataset, modified: int, process: int) -> Arrays:
     """Once in each process, because an open file must not be shared, and for each new version."""
-    x = open_array(data.path, data.key, default="x")
+    x = open_array(data.path, data.key, default="x", setting="data.key")
     shape = _sample_shape(data, x)
     labels, num_classes = _labels(data, x.shape[0])
     return Arrays(

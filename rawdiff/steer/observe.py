@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from rawdiff.data.array_files import open_array
+from rawdiff.data.array_files import OPENERS, open_array
 from rawdiff.data.dataset import Array, DataInfo
 from rawdiff.errors import UserError
 from rawdiff.grid import PatchGrid
@@ -39,12 +40,15 @@ def observe(
     """
     if values is None:
         settings, values = _read(settings, info, grid)
+    elif not isinstance(values, Tensor):
+        values = _as_array(values)
     one, found = _observed_shape(settings.operator, info, grid), tuple(values.shape)
     if found not in (one, (num_samples, *one)):
         raise UserError(
             f"The observation has the shape {list(found)}, but the operator gives {list(one)} of "
             f"each sample {list(info.shape)}. Give that, or [{num_samples}, "
-            f"{', '.join(map(str, one))}] for {num_samples} samples that differ in it."
+            f"{', '.join(map(str, one))}] for {num_samples} samples that differ in it, or say by "
+            "`operator` what else was observed."
         )
     num_bytes = FLOAT32_BYTES * math.prod(found)
     num_bytes += FLOAT32_BYTES * math.prod(one) * NUM_WORKING_COPIES * min(batch_size, num_samples)
@@ -61,12 +65,31 @@ def observe(
     return settings, y if found != one else y.expand(num_samples, *one)
 
 
+def _as_array(values: Any) -> Array:
+    """Numbers in whatever holds them; NaN where they are masked. UserError for all else."""
+    if isinstance(values, np.ma.MaskedArray):
+        return values.astype(np.float32).filled(np.nan)
+    try:
+        array = np.asarray(values)
+    except ValueError:  # rows of different lengths
+        array = np.asarray(None)
+    if array.dtype.kind not in "biuf":
+        raise UserError(
+            f"`observe` is {values!r:.100}, no array of real numbers. Give the values that were "
+            "observed; a file of them is for `rawdiff sample --observe FILE`."
+        )
+    return array
+
+
 def _read(
     settings: ObserveSettings, info: DataInfo, grid: PatchGrid
 ) -> tuple[ObserveSettings, Array]:
     if settings.file is None:
         raise UserError("`sample.observe.file` is missing; it holds what was observed.")
     if settings.file.suffix.lower() != ".csv":
+        if settings.file.suffix.lower() not in OPENERS:
+            kinds = ", ".join((*OPENERS, ".csv"))
+            raise UserError(f"{settings.file} is of no known kind; a path must end in {kinds}.")
         stored = open_array(settings.file, None, default="x")
         require_memory(FLOAT32_BYTES * math.prod(stored.shape), f"What {settings.file} holds")
         return settings, stored[...]
@@ -85,13 +108,7 @@ def read_stations(path: Path, info: DataInfo, grid: PatchGrid) -> tuple[Stations
     Its columns are named by the dims and by channels; channels without a column, and empty cells,
     are not seen. UserError for others.
     """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = csv.DictReader(file, skipinitialspace=True)
-            table = [row for row in rows if any(row.values())]
-            columns = list(rows.fieldnames or ())
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path} cannot be read as a table: {error}.") from error
+    columns, table = _read_table(path)
     names = dim_names(info, grid)
     if lacking := [name for name in names if name not in columns]:
         raise UserError(
@@ -119,14 +136,34 @@ def read_stations(path: Path, info: DataInfo, grid: PatchGrid) -> tuple[Stations
     return Stations(positions=places), values
 
 
-def _numbers(path: Path, table: Sequence[dict[str, str]], column: str) -> list[float]:
+def _read_table(path: Path) -> tuple[list[str], dict[int, dict[str, str]]]:
+    """Names of the columns, and the cells of each line that has some, by its number in the file."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = csv.DictReader(file, skipinitialspace=True)
+            numbered = ((rows.line_num, row) for row in rows)
+            table = {line: row for line, row in numbered if any(row.values())}
+            columns = list(rows.fieldnames or ())
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} cannot be read as a table: {error}.") from error
+    if twice := [column for column in columns if columns.count(column) > 1]:
+        raise UserError(f"{path} has two columns `{twice[0]}`; leave out one of them.")
+    if long := [line for line, cells in table.items() if rows.restkey in cells]:
+        raise UserError(
+            f"{path}, line {long[0]}: more cells than the {len(columns)} columns of the first row. "
+            "Write 3.5, not 3,5."
+        )
+    return columns, table
+
+
+def _numbers(path: Path, table: Mapping[int, dict[str, str]], column: str) -> list[float]:
     numbers = []
-    for row, cells in enumerate(table, start=2):
+    for line, cells in table.items():
         text = (cells[column] or "").strip()
         try:
             numbers.append(float(text) if text else math.nan)
         except ValueError:
-            raise UserError(f"{path}, line {row}: `{column}` is {text!r}, no number.") from None
+            raise UserError(f"{path}, line {line}: `{column}` is {text!r}, no number.") from None
     return numbers
 
 

@@ -92,7 +92,7 @@ class Linear(Operator):
     key: str | None = None
 
     def measure(self, info: DataInfo, grid: PatchGrid) -> Measure:
-        stored = open_array(self.matrix, self.key, default="matrix")
+        stored = open_array(self.matrix, self.key, default="matrix", setting="key")
         num_values = math.prod(info.shape)
         if len(stored.shape) != 2 or stored.shape[1] != num_values:
             raise UserError(

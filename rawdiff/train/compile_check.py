@@ -39,14 +39,8 @@ def check_compiled(training: Training, batch: Batch) -> None:
         return
     micro_batch = batch.split(train.micro_batch_size or len(batch))[0]
     with _random_for_zero(state.network):
-        try:
+        with compiling():
             loss, gradients = _measure(training, micro_batch, len(micro_batch))
-        except (TorchDynamoException, InductorError) as error:
-            reason = " ".join(str(error).split("\n\n")[0].split())
-            raise UserError(
-                f"The network cannot be compiled here: {reason:.300}. Write `parallel.compile: "
-                "false`, or mend what is missing (such as a C++ compiler)."
-            ) from error
         with torch.compiler.set_stance("force_eager"):
             eager = _measure(training, micro_batch, -(-len(micro_batch) // NUM_PARTS))
     expected_loss, expected = eager
@@ -61,6 +55,19 @@ def check_compiled(training: Training, batch: Batch) -> None:
             f"is {difference:.2g}. This is a fault of the compiler of torch {torch.__version__}: "
             "write `parallel.compile: false`, or try another version."
         )
+
+
+@contextmanager
+def compiling() -> Iterator[None]:
+    """UserError with the cure if what runs inside cannot be compiled on this machine."""
+    try:
+        yield
+    except (TorchDynamoException, InductorError) as error:
+        reason = " ".join(str(error).split("\n\n")[0].split())
+        raise UserError(
+            f"The network cannot be compiled here: {reason:.300}. Write `parallel.compile: "
+            "false`, or mend what is missing (such as a C++ compiler)."
+        ) from error
 
 
 def _measure(training: Training, batch: Batch, size: int) -> tuple[Tensor, list[Tensor]]:

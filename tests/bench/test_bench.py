@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from processes import torchrun
 from runs import random_recipe, small_recipe, write_arrays
 
@@ -13,6 +14,7 @@ from rawdiff.bench.table import TEXTS
 from rawdiff.cli import main
 from rawdiff.errors import UserError
 from rawdiff.recipe_file import load_recipe
+from rawdiff.train import objective
 
 QUICK = ["--seconds", "1"]
 SMALL = [
@@ -120,6 +122,21 @@ def test_what_the_user_can_mend_is_said_before_anything_is_measured(tmp_path, ca
     ):
         assert main(["bench", *arguments]) == 2
         assert words in capsys.readouterr().err
+
+
+def test_a_compiler_that_fails_is_named_with_the_cure(tmp_path, monkeypatch, capsys) -> None:
+    def backend(graph, inputs):
+        raise RuntimeError("no C++ compiler")
+
+    def compiled(function):
+        return torch.compile(function, backend=backend, fullgraph=True, dynamic=False)
+
+    monkeypatch.setattr(objective, "compiled", compiled)
+    recipe = str(labelled(tmp_path))
+    assert main(["bench", recipe, *QUICK, "parallel.compile=true"]) == 2
+    error = capsys.readouterr().err
+    assert "no C++ compiler" in error
+    assert "`parallel.compile: false`" in error
 
 
 def test_a_network_beyond_this_machines_memory_is_refused(tmp_path) -> None:

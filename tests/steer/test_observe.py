@@ -220,12 +220,30 @@ SOME = np.zeros((1, 4, 4))
             {"observe": np.zeros(1), "operator": lambda x: x.flatten(1)[:, :1]},
             "`noise_std` is missing",
         ),
+        ({"observe": {"file": "y.npy"}}, "no array of real numbers"),
+        ({"observe": [[1.0], [1.0, 2.0]]}, "no array of real numbers"),
+        ({"method": "dps"}, "give it as `observe`"),
+        ({"noise_std": 1.0}, "give it as `observe`"),
         ({"observe": SOME, "template": {"name": "chains", "lengths": [4]}}, "at the same time"),
     ],
 )
 def test_a_mistake_says_what_was_found_and_how_to_mend_it(given, message) -> None:
     model = TrainedModel(_recipe(), FIELD.sampler(), {})
     with pytest.raises(UserError, match=message):
+        model.sample(2, **given)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"weights": "model"}, r"rawdiff\.load"),
+        ({"labels": [3]}, "`label` is"),
+        ({"num_frames": 2}, ""),
+    ],
+)
+def test_a_setting_that_would_do_nothing_here_is_refused(given, message) -> None:
+    model = TrainedModel(_recipe(), FIELD.sampler(), {})
+    with pytest.raises(UserError, match=f"no argument of `model.sample`: .*{message}"):
         model.sample(2, **given)
 
 
@@ -254,6 +272,9 @@ def test_a_table_of_stations_brings_its_positions(tmp_path) -> None:
         ("lon,lat,q\n", "holds no values"),
         ("lon,lat,q\n45,60,1\nx,0,2\n", "line 3: `lon` is 'x', no number"),
         ("lon,lat,q\n45,,1\n", "without a place"),
+        ("lon,lat,q\n\n45,60,x\n", "line 3: `q` is 'x'"),
+        ("lon,lat,q\n45,60,3,5\n", "line 2: more cells than the 3 columns"),
+        ("lon,lat,q,q\n45,60,3,5\n", "two columns `q`"),
     ],
 )
 def test_a_table_that_cannot_be_used_is_an_error(tmp_path, text, message) -> None:
@@ -261,6 +282,22 @@ def test_a_table_that_cannot_be_used_is_an_error(tmp_path, text, message) -> Non
     path.write_text(text)
     with pytest.raises(UserError, match=message):
         observe.read_stations(path, INFO, GRID)
+
+
+def test_a_file_of_another_kind_or_with_several_arrays_names_a_cure_of_its_own(tmp_path) -> None:
+    np.savez(tmp_path / "y.npz", a=SOME, b=SOME)
+    for name, message in (("y.txt", r"\.hdf5, \.csv\."), ("y.npz", "name it `x` there")):
+        settings = observe.ObserveSettings(file=tmp_path / name)
+        with pytest.raises(UserError, match=message):
+            observe.observe(settings, 2, 2, INFO, GRID)
+
+
+def test_masked_values_were_not_seen() -> None:
+    values = np.ma.masked_greater(np.full(INFO.shape, 7.0), 6)
+    values[0, 0] = 5.0
+    _, y = observe.observe(observe.ObserveSettings(), 1, 1, INFO, GRID, values)
+    assert bool((y[0, 0, 0] == 5).all())
+    assert bool(y[0, :, 1:].isnan().all())
 
 
 def test_samples_that_nothing_is_observed_of_are_not_drawn_silently() -> None:
