@@ -24,7 +24,8 @@ from rawdiff.data.statistics import Moments, Statistics
 from rawdiff.evaluate.calibration import interval, ranks
 from rawdiff.flow.settings import FlowSettings
 from rawdiff.grid import PatchGrid
-from rawdiff.sampling import Sampler, SampleSettings, draw_all
+from rawdiff.sample_settings import SampleSettings
+from rawdiff.sampling import Sampler, draw_all
 
 MEAN, STD = 280.0, 12.0  # in data units, by which samples are standardized
 NUM_MEMBERS = 19  # the least and greatest of them hold 90 % of what they are drawn from

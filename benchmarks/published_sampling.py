@@ -26,7 +26,8 @@ from rawdiff.conditions import Conditions
 from rawdiff.model.transformer import Transformer
 from rawdiff.parallel.apply import compile_parts
 from rawdiff.precision import Precision, autocast, choose_device
-from rawdiff.sampling import Sampler, SampleSettings
+from rawdiff.sample_settings import SampleSettings
+from rawdiff.sampling import Sampler
 
 T_EPS = 0.05  # as published
 INTERVAL = (0.1, 1.0)

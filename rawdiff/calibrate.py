@@ -23,7 +23,8 @@ from rawdiff.evaluate.calibration import crps, evenness, interval, ranks
 from rawdiff.evaluate.store import digest
 from rawdiff.files import write_text
 from rawdiff.run import Progress, Say, load_with
-from rawdiff.sampling import Sampler, SampleSettings, draw_all
+from rawdiff.sample_settings import SampleSettings
+from rawdiff.sampling import Sampler, draw_all
 from rawdiff.scoring import Scoring
 from rawdiff.steer.evidence import noise_spread
 from rawdiff.steer.settings import ObserveSettings

@@ -11,7 +11,8 @@ from rawdiff import philox
 from rawdiff.conditions import Conditions
 from rawdiff.errors import UserError
 from rawdiff.flow.likelihood import T_MIN, log_likelihood
-from rawdiff.sampling import Sampler, SampleSettings
+from rawdiff.sample_settings import SampleSettings
+from rawdiff.sampling import Sampler
 
 
 def log_density(

@@ -23,7 +23,8 @@ from rawdiff.evaluate.store import digest
 from rawdiff.film import save_film
 from rawdiff.run import Progress, TrainedModel
 from rawdiff.sample_set import FILM, PICTURE, SampleSet
-from rawdiff.sampling import SampleSettings, draw_all
+from rawdiff.sample_settings import SampleSettings
+from rawdiff.sampling import draw_all
 from rawdiff.saved.folder import RunFolder
 from rawdiff.score_facts import Facts
 

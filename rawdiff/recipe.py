@@ -16,7 +16,7 @@ from rawdiff.model.network import NetworkSettings
 from rawdiff.parallel.settings import ParallelSettings
 from rawdiff.plugins import build_plugin, plugin_field, plugin_section
 from rawdiff.precision import Device, Precision
-from rawdiff.sampling import SampleSettings
+from rawdiff.sample_settings import SampleSettings
 from rawdiff.settings import Settings
 
 

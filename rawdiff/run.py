@@ -36,7 +36,8 @@ from rawdiff.parallel.apply import compile_parts
 from rawdiff.precision import Device, choose_device
 from rawdiff.recipe import Recipe
 from rawdiff.recipe_file import write_recipe
-from rawdiff.sampling import Sampler, SampleSettings, draw_all
+from rawdiff.sample_settings import SampleSettings
+from rawdiff.sampling import Sampler, draw_all
 from rawdiff.saved.folder import DESCRIPTION, EXPORT_WEIGHTS, RunFolder
 from rawdiff.tuned import choose, tuned_recipe
 

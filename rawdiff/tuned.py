@@ -18,7 +18,7 @@ from rawdiff.explain import explain
 from rawdiff.files import write_text
 from rawdiff.recipe import Recipe
 from rawdiff.recipe_file import apply_override, merge, parse_recipe, read_yaml
-from rawdiff.sampling import SampleSettings
+from rawdiff.sample_settings import SampleSettings
 from rawdiff.saved.folder import RunFolder
 from rawdiff.settings import Settings
 

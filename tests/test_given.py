@@ -16,7 +16,8 @@ from rawdiff.data.template import Template, Wanted
 from rawdiff.errors import UserError
 from rawdiff.flow.settings import FlowSettings
 from rawdiff.grid import PatchGrid
-from rawdiff.sampling import Sampler, SampleSettings
+from rawdiff.sample_settings import SampleSettings
+from rawdiff.sampling import Sampler
 
 INDEX = torch.arange(3)
 INFO = DataInfo(shape=(1, 4), channels=("c",), sizes_vary=True, place_names=("a",))

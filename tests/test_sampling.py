@@ -19,7 +19,8 @@ from rawdiff.flow.settings import FlowSettings
 from rawdiff.flow.solvers import SolverName, num_evaluations
 from rawdiff.flow.times import TimesName
 from rawdiff.grid import PatchGrid
-from rawdiff.sampling import Frames, Sampler, SampleSettings, draw_all
+from rawdiff.sample_settings import SampleSettings
+from rawdiff.sampling import Frames, Sampler, draw_all
 
 CPU = torch.device("cpu")
 MEAN, STD = 3.0, 0.5  # of the data, in their own units

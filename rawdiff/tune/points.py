@@ -23,7 +23,8 @@ from rawdiff.recipe import Recipe
 from rawdiff.recipe_file import parse_recipe
 from rawdiff.results import score_model
 from rawdiff.run import Progress, Say, TrainedModel, load_with
-from rawdiff.sampling import SampleSettings, draw_all
+from rawdiff.sample_settings import SampleSettings
+from rawdiff.sampling import draw_all
 from rawdiff.saved import checkpoint
 from rawdiff.saved.folder import EXPORT_WEIGHTS, RunFolder
 from rawdiff.tuned import explicit

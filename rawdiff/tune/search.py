@@ -19,7 +19,7 @@ from rawdiff.plugins import load_plugin
 from rawdiff.recipe import Recipe
 from rawdiff.recipe_file import apply_override, parse_recipe, read_grid_argument
 from rawdiff.run import Progress, Say
-from rawdiff.sampling import SampleSettings
+from rawdiff.sample_settings import SampleSettings
 from rawdiff.saved import checkpoint
 from rawdiff.saved.folder import RunFolder
 from rawdiff.tune.points import Point, Tuning

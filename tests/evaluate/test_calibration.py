@@ -7,7 +7,7 @@ from posterior import STD, Field
 from rawdiff.calibrate import compare, judge
 from rawdiff.conditions import Conditions
 from rawdiff.evaluate.calibration import crps, evenness, interval, ranks
-from rawdiff.sampling import SampleSettings
+from rawdiff.sample_settings import SampleSettings
 
 FIELD = Field(size=4, length=1.2)
 

@@ -12,7 +12,7 @@ from rawdiff.data.patcher import Patcher
 from rawdiff.data.statistics import Moments, Statistics
 from rawdiff.density import bits_per_value, dequantized, log_density
 from rawdiff.errors import UserError
-from rawdiff.sampling import SampleSettings
+from rawdiff.sample_settings import SampleSettings
 
 FIELD = Field(size=4, length=1.2)
 NUM_VALUES = 16

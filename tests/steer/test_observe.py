@@ -18,7 +18,8 @@ from rawdiff.flow.settings import FlowSettings
 from rawdiff.grid import PatchGrid
 from rawdiff.recipe import Recipe
 from rawdiff.run import TrainedModel
-from rawdiff.sampling import Sampler, SampleSettings
+from rawdiff.sample_settings import SampleSettings
+from rawdiff.sampling import Sampler
 from rawdiff.steer import memory, observe
 from rawdiff.steer.operators import Coarsen, Linear
 from rawdiff.steer.stations import Stations

@@ -7,7 +7,8 @@ import torch
 from posterior import MEAN, STD, Case, Field, cases, score
 
 from rawdiff.conditions import Conditions
-from rawdiff.sampling import SampleSettings, draw_all
+from rawdiff.sample_settings import SampleSettings
+from rawdiff.sampling import draw_all
 from rawdiff.steer.mmps import MMPS, conjugate_gradients
 
 FIELD = Field(size=4, length=1.2)
