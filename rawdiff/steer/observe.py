@@ -68,7 +68,8 @@ def observe(
 def _as_array(values: Any) -> Array:
     """Numbers in whatever holds them; NaN where they are masked. UserError for all else."""
     if isinstance(values, np.ma.MaskedArray):
-        return values.astype(np.float32).filled(np.nan)
+        seen: Array = np.ma.filled(values.astype(np.float32), np.nan)
+        return seen
     try:
         array = np.asarray(values)
     except ValueError:  # rows of different lengths
