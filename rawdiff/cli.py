@@ -234,12 +234,22 @@ def _add_machines(added: argparse.ArgumentParser) -> None:
         added.add_argument(flag, type=kind, metavar="N", help=text)
 
 
+def _is_key(text: str) -> bool:
+    return "=" in text and not text.startswith("-")
+
+
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Arguments, where `key=value` may stand before and after options."""
     parser = _parser()
     args, rest = parser.parse_known_args(argv)
-    if rest and (not hasattr(args, "overrides") or any(text.startswith("-") for text in rest)):
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    takes_keys = hasattr(args, "overrides")
+    if rest and (not takes_keys or any(text.startswith("-") for text in rest)):
+        strange = [text for text in rest if not takes_keys or not _is_key(text)]
+        advice = "; keys of the recipe are given as key=value" if takes_keys else ""
+        parser.error(
+            f"unrecognized arguments: {' '.join(strange)} (`rawdiff {args.command} --help` lists "
+            f"the options{advice})"
+        )
     if rest:
         args.overrides = [*args.overrides, *rest]
     return args

@@ -354,10 +354,14 @@ def test_keys_may_stand_after_an_option_and_unknown_options_are_still_refused(ru
     origin = json.loads((run / "scores-frechet.json").read_text())["origin"]
     assert origin["evaluate"]["evaluators"] == {"frechet": {"num_components": 2}}
     assert origin["sample"]["seed"] == 3
-    for wrong in (["eval", str(run), "--metrik=frechet"], ["list", "more=1"]):
+    for wrong, found in (
+        (["eval", str(run), "sample.seed=3", "--metrik=frechet"], "--metrik=frechet"),
+        (["sample", str(run), "--film", "sample.seed=3", "--num-steps", "7"], "--num-steps 7"),
+        (["list", "more=1"], "more=1"),
+    ):
         with pytest.raises(SystemExit):
             main(wrong)
-        assert "unrecognized arguments" in capsys.readouterr().err
+        assert f"unrecognized arguments: {found} (`rawdiff {wrong[0]}" in capsys.readouterr().err
 
 
 def test_an_unknown_metric_gets_the_nearest_name(run, capsys) -> None:
