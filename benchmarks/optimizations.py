@@ -23,12 +23,14 @@ from unittest.mock import patch
 
 import torch
 from measure import write_result
-from published import CASES, make_training, our_step, recipe, time_in_turn
+from published import CASES, recipe, time_in_turn
+from training import losses, make_training, steps_of
 
 from rawdiff.model.attention import never_held
 from rawdiff.precision import choose_device
 from rawdiff.recipe_file import load_recipe
 from rawdiff.train import objective, state
+from rawdiff.train.state import StepSums
 from rawdiff.train.step import Training
 
 NUM_STEPS, WINDOW, SEEDS = 200, 20, (0, 1, 2)
@@ -44,8 +46,6 @@ class Optimization:
     keys: dict[str, Any] = field(default_factory=dict)
     keys_without: dict[str, Any] = field(default_factory=dict)
     without: Around = nullcontext
-    waits: bool = False
-    """Without it, the host waits for the loss in each step."""
 
 
 @contextmanager
@@ -59,6 +59,19 @@ def not_fused() -> Iterator[None]:
         optimizer.step()
 
     with patch("torch.optim.AdamW", make), patch.object(state, "take_step", take):
+        yield
+
+
+@contextmanager
+def waiting() -> Iterator[None]:
+    """The host waits for the loss in each step."""
+    update = Training.update
+
+    def update_and_wait(self: Training, sums: StepSums, grad_norm: torch.Tensor) -> None:
+        update(self, sums, grad_norm)
+        float(sums.loss)
+
+    with patch.object(Training, "update", update_and_wait):
         yield
 
 
@@ -81,21 +94,13 @@ OPTIMIZATIONS = [
         never_held,
     ),
     Optimization("fused AdamW", without=not_fused),
-    Optimization("no waiting for the loss", waits=True),
+    Optimization("no waiting for the loss", without=waiting),
     Optimization("model.swiglu_multiple: 64", {}, {"model": {"swiglu_multiple": 1}}),
     Optimization("parallel.activation_checkpoint", {"recomputes": True}),
 ]
 
 
-def waiting(step: Callable[[], None], training: Training) -> Callable[[], None]:
-    def step_and_wait() -> None:
-        step()
-        float(training.state.window.sums[0])
-
-    return step_and_wait
-
-
-def within(around: Around, step: Callable[[], None]) -> Callable[[], None]:
+def within(around: Around, step: Callable[[], object]) -> Callable[[], object]:
     def inside() -> None:
         with around():
             step()
@@ -106,7 +111,7 @@ def within(around: Around, step: Callable[[], None]) -> Callable[[], None]:
 def measure_speed(
     one: Optimization, folder: Path, case: dict[str, Any], device: torch.device, rounds: int
 ) -> dict[str, float]:
-    steps: dict[str, Callable[[], None]] = {}
+    steps: dict[str, Callable[[], object]] = {}
     for name, keys, around in (
         ("with", one.keys, nullcontext),
         ("without", one.keys_without, one.without),
@@ -114,15 +119,13 @@ def measure_speed(
         with around():
             changes = ALONE_WAYS | keys
             training = make_training(recipe(folder, case, device.type, **changes), device)
-            step = our_step(training)
-        if one.waits and name == "without":
-            step = waiting(step, training)
+            step = steps_of(training)
         steps[name] = within(around, step)
     return time_in_turn(steps, device, rounds, 2)
 
 
 def train(keys: dict[str, Any], around: Around, seed: int, device: torch.device) -> list[float]:
-    """The loss of each step on the digits, without guidance of a log."""
+    """The loss of each step on the digits."""
     changes = ALONE_WAYS | keys
     train_keys = {"batch_size": 32, "warmup_samples": 640, "device": device.type}
     overrides = [f"train.{key}={value}" for key, value in train_keys.items()]
@@ -132,12 +135,7 @@ def train(keys: dict[str, Any], around: Around, seed: int, device: torch.device)
     overrides += [f"model.{key}={value}" for key, value in changes.get("model", {}).items()]
     with around():
         training = make_training(load_recipe("demo", overrides), device)
-        batches, losses = training.open_batches(), []
-        for _ in range(NUM_STEPS):
-            sums = training.compute_gradients(next(batches))
-            training.update(sums, training.clip_gradients())
-            losses.append(sums.loss)
-    return torch.stack(losses).tolist()
+        return losses(training, NUM_STEPS)
 
 
 def distance(a: list[float], b: list[float]) -> float:

@@ -8,20 +8,19 @@ random gradients of a network of width 256 and depth 4, on a GPU of JiT-B/16 and
 from __future__ import annotations
 
 import argparse
-import functools
 import statistics
 from typing import Any
 
 import torch
-from measure import Parts, write_result
+from measure import write_result
+from training import losses, make_training
 
-from rawdiff.assemble import make_network, make_patcher, materialize, open_data, take_statistics
+from rawdiff.assemble import make_network, make_patcher, materialize
+from rawdiff.bench.parts import Parts
 from rawdiff.data.statistics import fixed
-from rawdiff.parallel.processes import ALONE
 from rawdiff.precision import choose_device
 from rawdiff.recipe_file import load_recipe
 from rawdiff.train.optimizer import make_optimizer, muon_cost, take_step
-from rawdiff.train.setup import first_weights, set_up
 
 OPTIMIZERS = ("adamw", "muon")
 RATES = (2e-3, 4e-3, 8e-3, 1.6e-2)
@@ -37,16 +36,7 @@ def train(optimizer: str, rate: float, seed: int, num_steps: int, device: str) -
     keys |= {"batch_size": 32, "warmup_samples": 640, "device": device}
     overrides = [f"train.{key}={value}" for key, value in keys.items()]
     recipe = load_recipe("demo", [*overrides, "model.width=64", f"seed={seed}"])
-    data = open_data(recipe)
-    measured = take_statistics(recipe, data.train)
-    begin = functools.partial(first_weights, recipe, print)
-    training = set_up(recipe, data, measured, choose_device(recipe.train.device), ALONE, begin)
-    batches, losses = training.open_batches(), []
-    for _ in range(num_steps):
-        sums = training.compute_gradients(next(batches))
-        training.update(sums, training.clip_gradients())
-        losses.append(sums.loss)
-    return torch.stack(losses).tolist()
+    return losses(make_training(recipe, choose_device(recipe.train.device)), num_steps)
 
 
 def final_loss(losses: list[float]) -> float:

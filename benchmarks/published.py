@@ -22,16 +22,14 @@ import numpy as np
 import torch
 from measure import write_result
 from published_structure import PublishedStep, same_function
+from training import make_training, steps_of
 
-from rawdiff.assemble import make_network, open_data, take_statistics
+from rawdiff.assemble import make_network
 from rawdiff.model.network import Network
 from rawdiff.model.transformer import Transformer
-from rawdiff.parallel.processes import ALONE
 from rawdiff.precision import choose_device
 from rawdiff.recipe import Recipe
 from rawdiff.train.cost import measure_cost, peak_flops
-from rawdiff.train.setup import set_up
-from rawdiff.train.step import Training
 
 NUM_CLASSES = 10
 TOLERANCE = 1e-4  # of two networks that compute the same in float32
@@ -82,27 +80,9 @@ def recipe(folder: Path, case: dict[str, Any], device: str, **changes: Any) -> R
     )
 
 
-def make_training(settings: Recipe, device: torch.device) -> Training:
-    data = open_data(settings)
-    statistics = take_statistics(settings, data.train)
-    return set_up(
-        settings, data, statistics, device, ALONE, lambda new: new.initialize(settings.seed)
-    )
-
-
-def our_step(training: Training) -> Callable[[], None]:
-    batches = training.open_batches()
-
-    def step() -> None:
-        sums = training.compute_gradients(next(batches))
-        training.update(sums, training.clip_gradients())
-
-    return step
-
-
 def published_step(
     folder: Path, case: dict[str, Any], device: torch.device, precision: str, *, compiled: bool
-) -> Callable[[], None]:
+) -> Callable[[], object]:
     """With an MLP of exactly the published width. AssertionError if it computes something else."""
     exact = {"model": {"swiglu_multiple": 1}, "precision": "float32", "compile": False}
     training = make_training(recipe(folder, case, device.type, **exact), device)
@@ -117,7 +97,7 @@ def published_step(
     size = case["batch"]
     parts = [slice(i, i + size) for i in range(0, len(images), size)]
     batches = cycle([(torch.from_numpy(images[p]), torch.from_numpy(labels[p])) for p in parts])
-    return lambda: (step(*next(batches), case["patch"]), None)[1]
+    return lambda: step(*next(batches), case["patch"])
 
 
 @torch.no_grad()
@@ -129,7 +109,7 @@ def make_random(network: Network) -> None:
 
 
 def time_in_turn(
-    steps: dict[str, Callable[[], None]], device: torch.device, rounds: int, num_steps: int
+    steps: dict[str, Callable[[], object]], device: torch.device, rounds: int, num_steps: int
 ) -> dict[str, float]:
     """Median seconds of a step of each, over rounds in which all take turns.
 
@@ -156,8 +136,16 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize()
 
 
+def print_profile(title: str, step: Callable[[], object]) -> None:
+    """The operators in which a step spends most time of its own, in all their calls."""
+    with torch.profiler.profile() as profiler:
+        step()
+    table = profiler.key_averages().table(sort_by="self_cpu_time_total", row_limit=12)
+    print(f"{title}\n{table}")
+
+
 def measure(
-    folder: Path, name: str, device: torch.device, rounds: int, num_steps: int
+    folder: Path, name: str, device: torch.device, rounds: int, num_steps: int, *, profiles: bool
 ) -> list[dict[str, Any]]:
     """A row for each precision of a case."""
     case, rows = CASES[name], []
@@ -167,7 +155,7 @@ def measure(
             compiled: recipe(folder, case, device.type, compile=compiled, precision=precision)
             for compiled in (False, True)
         }
-        steps: dict[str, Callable[[], None]] = {}
+        steps: dict[str, Callable[[], object]] = {}
         for compiled, text in ((True, "compiled"), (False, "eager")):
             if device.type == "cuda" and not compiled:
                 continue
@@ -175,8 +163,11 @@ def measure(
                 folder, case, device, precision, compiled=compiled
             )
             training = make_training(settings[compiled], device)
-            steps[f"rawdiff, {text}"] = our_step(training)
+            steps[f"rawdiff, {text}"] = steps_of(training)
         seconds = time_in_turn(steps, device, rounds, num_steps)
+        if profiles:
+            for key, step in steps.items():
+                print_profile(f"{name} {precision} {key}", step)
         objective = training.objective
         network = make_network(settings[True], objective.train.info, objective.patcher)
         flops = measure_cost(network).train_flops * case["batch"]
@@ -207,6 +198,7 @@ def main() -> None:
     parser.add_argument("--cases", nargs="*", choices=CASES)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=2, help="of each in a round")
+    parser.add_argument("--profile", action="store_true", help="where the time of a step goes, too")
     args = parser.parse_args()
     device = choose_device(args.device)
     names = args.cases or [case for case in CASES if (case == "small") == (device.type == "cpu")]
@@ -214,7 +206,9 @@ def main() -> None:
         rows: list[dict[str, Any]] = []
         for name in names:
             try:
-                rows += measure(Path(folder), name, device, args.rounds, args.steps)
+                rows += measure(
+                    Path(folder), name, device, args.rounds, args.steps, profiles=args.profile
+                )
             except torch.OutOfMemoryError as error:  # the other cases are worth having
                 rows.append({"case": name, "error": str(error)})
                 print(f"{name} does not fit: {error}", flush=True)

@@ -17,9 +17,10 @@ from typing import Any
 
 import torch
 from measure import write_result
-from published import CASES, make_random, make_training, recipe, time_in_turn
+from published import CASES, make_random, recipe, time_in_turn
 from published_structure import PublishedNetwork
 from torch import Tensor
+from training import make_training
 
 from rawdiff import philox
 from rawdiff.conditions import Conditions
@@ -93,7 +94,7 @@ def measure(
     noise = philox.normal(0, philox.Stream.SAMPLE_NOISE, index.to(device), shape[1] * shape[2])
     noise = sampler.flow.noise_std * noise.view(shape)
     drawn: dict[str, Tensor] = {}
-    steps: dict[str, Callable[[], None]] = {}
+    steps: dict[str, Callable[[], object]] = {}
     for text in ("eager", "compiled"):
         if device.type == "cuda" and text == "eager":
             continue

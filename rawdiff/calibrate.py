@@ -6,7 +6,6 @@ Of held-out samples something is observed; the rest is drawn, and compared with 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from torch import Tensor
 from rawdiff import philox
 from rawdiff.conditions import Conditions, conditions_of
 from rawdiff.errors import UserError
-from rawdiff.evaluate.calibration import crps, evenness, interval, ranks
+from rawdiff.evaluate.calibration import crps, evenness, interval, mean_and_error, ranks
 from rawdiff.evaluate.store import digest
 from rawdiff.files import write_text
 from rawdiff.run import Progress, Say, load_with
@@ -134,7 +133,7 @@ def judge(found: dict[str, Tensor], num_members: int) -> Calibration:
     coverage, words = {}, []
     for i, share in enumerate(SHARES):
         _, expected = interval(share, num_members)
-        held, error = _mean_and_error(found["held"][:, i])
+        held, error = mean_and_error(found["held"][:, i])
         coverage[f"{share:.0%}"] = {"expected": expected, "held": held, "standard_error": error}
         off = held - expected
         if abs(off) > max(NUM_ERRORS * error, TOLERANCE):
@@ -144,7 +143,7 @@ def judge(found: dict[str, Tensor], num_members: int) -> Calibration:
         histogram, p_value = evenness(found[name], num_members)
         of_ranks[name] = {"histogram": histogram, "p_value": p_value}
     uneven = min(row["p_value"] for row in of_ranks.values()) * len(of_ranks) < UNLIKELY
-    score, error = _mean_and_error(found["crps"])
+    score, error = mean_and_error(found["crps"])
     return Calibration(
         num_truths=num,
         num_members=num_members,
@@ -172,10 +171,6 @@ def _verdict(words: Sequence[str], uneven: bool, num_truths: int) -> str:
             "as often as they say; draws are shifted, or of another shape."
         )
     return f"Calibrated, as far as {num_truths} truths can tell."
-
-
-def _mean_and_error(x: Tensor) -> tuple[float, float]:
-    return float(x.mean()), float(x.std()) / math.sqrt(len(x))
 
 
 def calibrate_run(

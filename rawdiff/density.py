@@ -56,8 +56,7 @@ def log_density(
             unit[number] = math.sqrt(num_values)
             return unit.view(1, *shape[1:]).expand(shape)
         stream = philox.Stream.PROBE + number
-        u = philox.uniform(settings.seed, stream, index, num_values)
-        return (2 * (u > 0.5).float() - 1).view(shape)
+        return philox.signs(settings.seed, stream, index, num_values).view(shape)
 
     found = log_likelihood(
         sampler.denoiser(conditions, known, T_MIN),

@@ -36,6 +36,15 @@ def atomic(path: Path) -> Iterator[BinaryIO]:
             partial.unlink(missing_ok=True)
 
 
+def sync(path: Path) -> None:
+    """Until it is on the disk; of a folder the names in it."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def write_text(path: Path, content: str) -> None:
     with atomic(path) as file:
         file.write(content.encode("utf-8"))

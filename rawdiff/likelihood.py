@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch import Tensor
 from rawdiff.conditions import conditions_of
 from rawdiff.density import bits_per_value, log_density, num_values_of
 from rawdiff.errors import UserError
+from rawdiff.evaluate.calibration import mean_and_error
 from rawdiff.evaluate.store import digest
 from rawdiff.files import write_text
 from rawdiff.run import Progress, Say, load_with
@@ -37,18 +37,12 @@ class Likelihood:
 
     @property
     def means(self) -> dict[str, dict[str, float]]:
-        return {
-            name: {"mean": mean, "standard_error": error}
-            for name in ("nats", "bits_per_dim")
-            for mean, error in (mean_and_error(getattr(self, name)),)
-        }
-
-
-def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
-    """And its standard error, 0 for a single value."""
-    x = torch.tensor(values, dtype=torch.float64)
-    error = float(x.std()) / math.sqrt(len(x)) if len(x) > 1 else 0.0
-    return float(x.mean()), error
+        means = {}
+        for name in ("nats", "bits_per_dim"):
+            values = torch.tensor(getattr(self, name), dtype=torch.float64)
+            mean, error = mean_and_error(values)
+            means[name] = {"mean": mean, "standard_error": error}
+        return means
 
 
 def likelihood_run(

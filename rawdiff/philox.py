@@ -109,6 +109,11 @@ def _normal_pair(u: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
     return radius * torch.cos(angle), radius * torch.sin(angle)
 
 
+def signs(seed: int, stream: int, index: Tensor, num_elements: int) -> Tensor:
+    """-1 or 1, as likely; float32 [B, num_elements]. (Rademacher)"""
+    return 2 * (uniform(seed, stream, index, num_elements) > 0.5).float() - 1
+
+
 def name_index(name: str, device: torch.device) -> Tensor:
     """A sample index [1] made from a name, for randomness that belongs to a named parameter."""
     return torch.tensor([zlib.crc32(name.encode())], dtype=torch.int64, device=device)

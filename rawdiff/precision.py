@@ -1,7 +1,8 @@
-"""On which device and in which precision the network runs."""
+"""On which device and in which precision the network runs, and how much memory there is."""
 
 from __future__ import annotations
 
+import os
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal, TypeAlias, get_args
 
@@ -25,6 +26,11 @@ def choose_device(device: Device) -> torch.device:
             "Write `auto`, or install the build of torch for this machine."
         )
     return torch.device(device)
+
+
+def host_memory() -> int:
+    """Bytes of memory that this machine has, beside those of its GPUs."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def multiplies_in_bfloat16(precision: Precision, device_type: str) -> bool:

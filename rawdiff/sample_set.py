@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,7 +22,7 @@ import numpy as np
 
 from rawdiff.data.dataset import Array
 from rawdiff.errors import UserError
-from rawdiff.files import atomic, locked, write_text
+from rawdiff.files import atomic, locked, sync, write_text
 
 SETTINGS_FILE, LIST_FILE, LOCK_FILE = "settings.json", ".files.json", ".lock"
 PARTS, PARTIAL = ".parts-", ".partial-"
@@ -101,10 +100,10 @@ class SampleSet:
                     np.savez(file, **shown)
                 write_text(partial / LIST_FILE, json.dumps(self._names(partial / FILES)))
                 for path in (partial / FILES).rglob("*"):
-                    _sync(path)
+                    sync(path)
                 if not final.exists():  # else a call that was killed left a process behind
                     partial.rename(final)
-                    _sync(self._parts)
+                    sync(self._parts)
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
             self._move_out(final)
@@ -257,11 +256,3 @@ def _delete(folder: Path, names: Sequence[str]) -> None:
         shutil.rmtree(parts)
     (folder / LIST_FILE).unlink(missing_ok=True)
     (folder / SETTINGS_FILE).unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import torch
 
 from rawdiff.bench.measured import Chip
@@ -11,7 +9,7 @@ from rawdiff.errors import UserError
 from rawdiff.model.network import Network
 from rawdiff.parallel.batch import Shares
 from rawdiff.parallel.footprint import measure_footprint
-from rawdiff.precision import multiplies_in_bfloat16
+from rawdiff.precision import host_memory, multiplies_in_bfloat16
 from rawdiff.recipe import Recipe
 from rawdiff.saved.environment import describe_environment
 from rawdiff.train.cost import matmul_flops, peak_flops
@@ -39,8 +37,7 @@ def look_at_chip(recipe: Recipe, device: torch.device) -> Chip:
     facts = describe_environment()
     threads = torch.get_num_threads()
     name = f"{facts['cpu'] or facts['processor']}, {threads} thread{'' if threads == 1 else 's'}"
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return Chip(name, peak, source, memory, is_gpu=False)
+    return Chip(name, peak, source, host_memory(), is_gpu=False)
 
 
 def memory_for(recipe: Recipe, network: Network) -> Activations:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import torch
@@ -38,6 +39,12 @@ def crps(members: Tensor, truth: Tensor) -> Tensor:
     weights = 2 * torch.arange(num_members, device=members.device) - num_members + 1
     pairs = (members.sort(1).values * weights.view(1, -1, 1)).sum(1)  # of |x - x'|, each once
     return error - pairs / max(num_members * (num_members - 1), 1)
+
+
+def mean_and_error(values: Tensor) -> tuple[float, float]:
+    """Of values [n], and the standard error of their mean: 0 for a single value."""
+    error = float(values.std()) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+    return float(values.mean()), error
 
 
 def evenness(rank: Tensor, num_members: int) -> tuple[list[int], float]:

@@ -11,13 +11,12 @@ from __future__ import annotations
 import functools
 import json
 import operator
-import os
 import shutil
 import uuid
 from pathlib import Path
 from typing import Any
 
-from rawdiff.files import write_text
+from rawdiff.files import sync, write_text
 from rawdiff.parallel.apply import named_tensors
 from rawdiff.parallel.processes import Processes
 from rawdiff.recipe import CheckpointSettings
@@ -91,14 +90,14 @@ def describe(partial: Path, processes: Processes) -> dict[str, Any]:
         if file.name.startswith(shards) or (processes.is_first and not file.name.startswith(others))
     ]
     for file in mine:
-        _sync(file)
+        sync(file)
     return {file.name: {"bytes": file.stat().st_size, "sha256": sha256(file)} for file in mine}
 
 
 def write_manifest(partial: Path, step: int, facts: dict[str, Any]) -> None:
     manifest = {"format": 1, "step": step, "files": facts}
     write_text(partial / MANIFEST, json.dumps(manifest, indent=1))
-    _sync(partial)
+    sync(partial)
 
 
 def publish(folder: RunFolder, partial: Path, step: int) -> None:
@@ -110,7 +109,7 @@ def publish(folder: RunFolder, partial: Path, step: int) -> None:
             delete(aside)
         final.rename(aside)
     partial.rename(final)
-    _sync(folder.checkpoints)
+    sync(folder.checkpoints)
     if aside.exists():
         delete(aside)
 
@@ -136,11 +135,3 @@ def delete(path: Path) -> None:
 
 def _name(step: int) -> str:
     return f"{PREFIX}{step:08d}"
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

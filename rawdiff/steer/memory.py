@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
+import torch
 
 from rawdiff.errors import UserError
+from rawdiff.precision import host_memory
 
-FLOAT32_BYTES = 4
 
-
-def require_memory(num_bytes: int, what: str) -> None:
-    """UserError unless this machine could hold so many bytes at all."""
-    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+def require_memory(num_values: int, what: str) -> None:
+    """UserError unless this machine could hold so many float32 values at all."""
+    num_bytes = torch.float32.itemsize * num_values
+    there = host_memory()
     if num_bytes > there:
         raise UserError(
             f"{what} would take {num_bytes / 2**30:,.1f} GiB, but this machine has "

@@ -16,7 +16,7 @@ from rawdiff.data.array_files import OPENERS, open_array
 from rawdiff.data.dataset import Array, DataInfo
 from rawdiff.errors import UserError
 from rawdiff.grid import PatchGrid
-from rawdiff.steer.memory import FLOAT32_BYTES, require_memory
+from rawdiff.steer.memory import require_memory
 from rawdiff.steer.operator import Measure, Operator
 from rawdiff.steer.operators import Mask
 from rawdiff.steer.settings import ObserveSettings
@@ -50,9 +50,9 @@ def observe(
             f"{', '.join(map(str, one))}] for {num_samples} samples that differ in it, or say by "
             "`operator` what else was observed."
         )
-    num_bytes = FLOAT32_BYTES * math.prod(found)
-    num_bytes += FLOAT32_BYTES * math.prod(one) * NUM_WORKING_COPIES * min(batch_size, num_samples)
-    require_memory(num_bytes, "The observation, and what is computed with it,")
+    num_values = math.prod(found)
+    num_values += math.prod(one) * NUM_WORKING_COPIES * min(batch_size, num_samples)
+    require_memory(num_values, "The observation, and what is computed with it,")
     y = values if isinstance(values, Tensor) else torch.from_numpy(np.array(values, np.float32))
     y = y.detach().to("cpu", torch.float32)
     if bool(y.isinf().any()):
@@ -91,7 +91,7 @@ def _read(
             kinds = ", ".join((*OPENERS, ".csv"))
             raise UserError(f"{settings.file} is of no known kind; a path must end in {kinds}.")
         stored = open_array(settings.file, None, default="x")
-        require_memory(FLOAT32_BYTES * math.prod(stored.shape), f"What {settings.file} holds")
+        require_memory(math.prod(stored.shape), f"What {settings.file} holds")
         return settings, stored[...]
     if not isinstance(settings.operator, Mask | Stations):
         raise UserError(

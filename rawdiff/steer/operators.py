@@ -16,7 +16,7 @@ from rawdiff.data.array_files import open_array
 from rawdiff.data.dataset import DataInfo
 from rawdiff.errors import UserError
 from rawdiff.grid import PatchGrid
-from rawdiff.steer.memory import FLOAT32_BYTES, require_memory
+from rawdiff.steer.memory import require_memory
 from rawdiff.steer.operator import Measure, Operator
 
 Factor = Annotated[int, Field(ge=1)]
@@ -99,7 +99,7 @@ class Linear(Operator):
                 f"The matrix in {self.matrix} has the shape {list(stored.shape)}, but a sample "
                 f"{list(info.shape)} is a row of {num_values} values: it must be [M, {num_values}]."
             )
-        require_memory(FLOAT32_BYTES * math.prod(stored.shape), f"The matrix in {self.matrix}")
+        require_memory(math.prod(stored.shape), f"The matrix in {self.matrix}")
         matrix = torch.from_numpy(stored[...].astype("float32"))
         return lambda x: x.flatten(1) @ matrix.to(x.device).T
 

@@ -50,8 +50,9 @@ class Steering:
         if not self.method.derives or t > T_EARLY:
             return moment
         # The trace of dx/dz, by one row of signs; that of V is at most this for data of spread 1.
-        signs = philox.uniform(0, philox.Stream.RESAMPLE_NOISE, torch.zeros(1).long(), x[0].numel())
-        signs = (signs > 0.5).to(x).view_as(x[:1]) * 2 - 1
+        row = torch.zeros(1, dtype=torch.int64)  # one for all samples
+        signs = philox.signs(0, philox.Stream.RESAMPLE_NOISE, row, x[0].numel())
+        signs = signs.to(x).view_as(x[:1])
         if self.evidence.known is not None:
             signs = signs * self.evidence.known
         signs = signs.expand_as(x)
