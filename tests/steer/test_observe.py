@@ -250,7 +250,7 @@ def test_a_setting_that_would_do_nothing_here_is_refused(given, message) -> None
 
 def test_more_than_memory_holds_is_refused_before_it_is_taken(monkeypatch) -> None:
     values = np.broadcast_to(np.float32(0), (10**9, 1, 4, 4))  # 60 GiB, were it not repeated
-    monkeypatch.setattr(memory.os, "sysconf", lambda name: 2**16)  # 4 GiB
+    monkeypatch.setattr(memory, "host_memory", lambda: 2**32)
     with pytest.raises(UserError, match=r"would take 59\.6 GiB"):
         TrainedModel(_recipe(), FIELD.sampler(), {}).sample(10**9, observe=values)
 
