@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rawdiff.drawing import Drawing, all_facts, how_drawn
+from rawdiff.draw.drawing import Drawing, all_facts, how_drawn
+from rawdiff.draw.sample_set import FILM, PICTURE
 from rawdiff.evaluate import report as score_report
 from rawdiff.evaluate.choose import choose_evaluators
 from rawdiff.evaluate.evaluator import Scorer
 from rawdiff.parallel.processes import join_processes
 from rawdiff.precision import choose_device
 from rawdiff.run import Progress, Say, TrainedModel, load_with
-from rawdiff.sample_set import FILM, PICTURE
 from rawdiff.saved.folder import RunFolder
 from rawdiff.scoring import Scoring
 from rawdiff.train.stopping import StoppedError, stop_at_once

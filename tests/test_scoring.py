@@ -17,10 +17,11 @@ from runs import small_recipe, write_arrays
 from toy_scores import Means
 
 import rawdiff.run
-from rawdiff import drawing, results, score_facts, scoring
+from rawdiff import results, score_facts, scoring
 from rawdiff.cli import main
 from rawdiff.data.arrays import ArrayDataset
 from rawdiff.data.writer import Writer
+from rawdiff.draw import drawing
 from rawdiff.errors import UserError
 from rawdiff.evaluate.choose import choose_evaluators
 from rawdiff.evaluate.evaluator import Evaluator, OwnReference

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from rawdiff.draw.sample_set import LIST_FILE, SETTINGS_FILE
 from rawdiff.errors import UserError
 from rawdiff.recipe_file import read_recipe
-from rawdiff.sample_set import LIST_FILE, SETTINGS_FILE
 from rawdiff.saved import checkpoint
 from rawdiff.saved.folder import RunFolder
 from rawdiff.study.cells import Cell

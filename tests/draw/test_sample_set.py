@@ -19,14 +19,14 @@ from PIL import Image, ImageSequence
 from processes import ENVIRONMENT, side_by_side, torchrun
 from runs import random_recipe, rawdiff
 
-from rawdiff import drawing
 from rawdiff.cli import main
 from rawdiff.data.array_files import open_array
 from rawdiff.data.arrays import ArrayWriter
 from rawdiff.data.dataset import DataInfo
+from rawdiff.draw import drawing
+from rawdiff.draw.sample_set import LIST_FILE, PARTIAL, PARTS
 from rawdiff.files import locked
 from rawdiff.recipe_file import load_recipe
-from rawdiff.sample_set import LIST_FILE, PARTIAL, PARTS
 from rawdiff.train.start import train
 
 MANY = ("sample.num_samples=23", "sample.batch_size=4")

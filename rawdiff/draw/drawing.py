@@ -19,10 +19,10 @@ from rawdiff.conditions import Conditions, draw_conditions
 from rawdiff.data.dataset import Array, DataInfo
 from rawdiff.data.loading import Subset
 from rawdiff.data.writer import Writer
+from rawdiff.draw.film import save_film
+from rawdiff.draw.sample_set import FILM, PICTURE, SampleSet
 from rawdiff.evaluate.store import digest
-from rawdiff.film import save_film
 from rawdiff.run import Progress, TrainedModel
-from rawdiff.sample_set import FILM, PICTURE, SampleSet
 from rawdiff.sample_settings import SampleSettings
 from rawdiff.sampling import draw_all
 from rawdiff.saved.folder import RunFolder
