@@ -113,22 +113,32 @@ def measure(
 
         steps |= {f"published, {text}": draw_theirs, f"rawdiff, {text}": draw_ours}
     seconds = time_in_turn(steps, device, args.rounds, 1)
-    spread = 127.5  # of standardized values, in grey levels
+    exact = PublishedSampler(
+        PublishedNetwork(network, compiled=False), sampler.info.num_classes, "float32"
+    )
+    z = exact.draw(noise, label, settings.num_steps, settings.cfg_scale)
+    drawn["float32"] = patcher.destandardize(patcher.raw(z)).cpu()
+
+    def apart(a: str, b: str) -> float:
+        spread = 127.5  # of standardized values, in grey levels
+        return float((drawn[a] - drawn[b]).square().mean().sqrt() / spread)
+
     row: dict[str, Any] = {
         "precision": precision,
         "samples_per_second": {name: args.batch / value for name, value in seconds.items()},
         "ratio": {},
         "root_mean_square_difference": {},
+        "of_float32": {name: apart(name, "float32") for name in steps},
     }
     for text in dict.fromkeys(name.split(", ")[1] for name in steps):
         ours_, theirs_ = f"rawdiff, {text}", f"published, {text}"
-        apart = float((drawn[ours_] - drawn[theirs_]).square().mean().sqrt() / spread)
         row["ratio"][text] = seconds[theirs_] / seconds[ours_]
-        row["root_mean_square_difference"][text] = apart
+        row["root_mean_square_difference"][text] = apart(ours_, theirs_)
         rates = row["samples_per_second"]
         print(
             f"{precision:8s} {text:8s} published {rates[theirs_]:.2f}  rawdiff {rates[ours_]:.2f} "
-            f"samples/s: {row['ratio'][text]:.2f} times; {apart:.1e} apart",
+            f"samples/s: {row['ratio'][text]:.2f} times; {apart(ours_, theirs_):.1e} apart, "
+            f"{row['of_float32'][theirs_]:.1e} and {row['of_float32'][ours_]:.1e} from float32",
             flush=True,
         )
     return row

@@ -27,6 +27,7 @@ from rawdiff.parallel.settings import ParallelSettings
 from rawdiff.precision import Precision, multiplies_in_bfloat16
 
 Forward = Callable[..., Any]
+MANY_SHAPES = 1000
 
 
 def parallelize(
@@ -75,7 +76,8 @@ def compile_parts(network: Network) -> None:
 
 
 def compiled(function: Forward) -> Forward:
-    """For each shape that it meets."""
+    """For each shape that it meets, however many there are: samples come in batches of any size."""
+    torch._dynamo.config.recompile_limit = MANY_SHAPES
     return torch.compile(function, fullgraph=True, dynamic=False)
 
 

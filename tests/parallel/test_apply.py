@@ -8,7 +8,7 @@ from rawdiff.errors import UserError
 from rawdiff.grid import Axis, PatchGrid
 from rawdiff.model.network import DropoutKey, Interface
 from rawdiff.model.transformer import Transformer, TransformerSettings
-from rawdiff.parallel.apply import mesh_shape, parallelize, require_gatherable
+from rawdiff.parallel.apply import compiled, mesh_shape, parallelize, require_gatherable
 from rawdiff.parallel.processes import ALONE, Processes
 from rawdiff.parallel.settings import ParallelSettings
 
@@ -85,3 +85,9 @@ def test_weights_are_gathered_in_bfloat16_only_where_they_are_multiplied_so() ->
         require_gatherable(ParallelSettings(), 2, precision, device_type)
     require_gatherable(gathers, 2, "auto", "cuda")
     require_gatherable(gathers, 2, "bfloat16", "cpu")
+
+
+def test_compiled_code_takes_as_many_shapes_as_there_are() -> None:
+    double = compiled(lambda x: 2 * x)
+    for count in range(2, 12):  # torch's own limit is 8
+        assert torch.equal(double(torch.ones(count)), torch.full((count,), 2.0))
