@@ -103,3 +103,12 @@ class Writer(Settings, ABC):
             return [self.draw(x, info=info, labels=labels, columns=columns) for x in frames]
         draw = partial(picture.draw_samples, info=info, labels=labels, like=frames[-1])
         return [draw(x, columns=columns) for x in frames]
+
+    def draw_noisy_stages(
+        self, frames: Array, *, info: DataInfo, columns: int = 10
+    ) -> list[Image.Image]:
+        """As `draw_stages`, of what the network sees: data and noise [K, n, C, …], less and less.
+
+        A field that reads something in samples to draw it, as bonds, draws their values here.
+        """
+        return self.draw_stages(frames, info=info, columns=columns)

@@ -155,7 +155,9 @@ def test_guidance_by_labels_and_frames_go_together_with_an_observation() -> None
     chosen = SampleSettings(observe={}, num_steps=5, cfg_scale=2.0)
     chosen, conditions = sampler.observing(chosen, Conditions(torch.tensor([0, 1])), 2, values)
     looks = []
-    x = sampler.draw(torch.arange(2), conditions, chosen, lambda t, look: looks.append(look()))
+    x = sampler.draw(
+        torch.arange(2), conditions, chosen, lambda t, look: looks.append(look.x_pred())
+    )
     assert {len(call["z"]) for call in spy.seen} == {2, 4}
     assert (x[:, 0] - 300.0).abs().max() < 1.0
     assert looks[-1].shape == x.shape
