@@ -71,7 +71,15 @@ class Writer(Settings, ABC):
 
         UserError where the field has no files for them (as here).
         """
-        raise UserError(
+        raise self._no_frames()
+
+    def require_frames(self) -> None:
+        """UserError where `write_frames` would be one, before anything is drawn."""
+        if type(self).write_frames is Writer.write_frames:
+            raise self._no_frames()
+
+    def _no_frames(self) -> UserError:
+        return UserError(
             f"{type(self).__name__} writes no trajectories. Set `sample.num_frames` to 0, or "
             "choose a `sample.writer` that does, such as `arrays`."
         )

@@ -66,6 +66,8 @@ class Drawing:
         settings, info = model.recipe.sample, model.sampler.info
         model.sampler.require_alike(settings)
         writer = make_writer(model.recipe, info)
+        if settings.num_frames:
+            writer.require_frames()
         if settings.template is not None:
             info = settings.template.placed(info)
         num = settings.num_samples

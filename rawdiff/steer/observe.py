@@ -131,9 +131,14 @@ def read_stations(path: Path, info: DataInfo, grid: PatchGrid) -> tuple[Stations
     for column in seen:
         values[info.channels.index(column)] = _numbers(path, table, column)
     places = tuple(zip(*(_numbers(path, table, name) for name in names), strict=True))
-    if any(math.isnan(number) for place in places for number in place):
-        raise UserError(f"{path} has a station without a place; fill in {', '.join(names)}.")
-    return Stations(positions=places), values
+    for line, place in zip(table, places, strict=True):
+        if any(map(math.isnan, place)):
+            raise UserError(
+                f"{path}, line {line}: a station without a place; fill in {', '.join(names)}."
+            )
+    stations, lines = Stations(positions=places), list(table)
+    stations.corners(info, grid, lambda number: f"{path}, line {lines[number]}: the station")
+    return stations, values
 
 
 def _read_table(path: Path) -> tuple[list[str], dict[int, dict[str, str]]]:
@@ -161,9 +166,12 @@ def _numbers(path: Path, table: Mapping[int, dict[str, str]], column: str) -> li
     for line, cells in table.items():
         text = (cells[column] or "").strip()
         try:
-            numbers.append(float(text) if text else math.nan)
+            number = float(text) if text else math.nan
         except ValueError:
-            raise UserError(f"{path}, line {line}: `{column}` is {text!r}, no number.") from None
+            number = math.inf
+        if math.isinf(number):
+            raise UserError(f"{path}, line {line}: `{column}` is {text!r}, no number.")
+        numbers.append(number)
     return numbers
 
 

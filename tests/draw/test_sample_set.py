@@ -23,6 +23,7 @@ from rawdiff.cli import main
 from rawdiff.data.array_files import open_array
 from rawdiff.data.arrays import ArrayWriter
 from rawdiff.data.dataset import DataInfo
+from rawdiff.data.writer import Writer
 from rawdiff.draw import drawing, film
 from rawdiff.draw.sample_set import LIST_FILE, PARTIAL, PARTS
 from rawdiff.files import locked
@@ -312,6 +313,15 @@ def test_a_film_holds_fewer_samples_the_larger_they_are(tmp_path):
         film.save_film(pages, [("t = 0: z_t", "x_pred")] * 2, tmp_path / "film.gif")
         with Image.open(tmp_path / "film.gif") as page:
             assert (page.width > page.height) == across
+
+
+def test_a_writer_without_trajectories_is_refused_before_anything_is_written(
+    run, out, monkeypatch, capsys
+):
+    monkeypatch.setattr(ArrayWriter, "write_frames", Writer.write_frames)
+    assert sample(run, out, "sample.num_frames=3") == 2
+    assert "ArrayWriter writes no trajectories" in capsys.readouterr().err
+    assert not out.exists()
 
 
 def test_a_film_of_a_forecast_is_refused(run, capsys):

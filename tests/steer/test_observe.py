@@ -19,8 +19,8 @@ from rawdiff.grid import PatchGrid
 from rawdiff.recipe import Recipe
 from rawdiff.run import TrainedModel
 from rawdiff.sample_settings import SampleSettings
-from rawdiff.sampling import Sampler
-from rawdiff.steer import memory, observe
+from rawdiff.sampling import Sampler, draw_all
+from rawdiff.steer import memory, observe, operators
 from rawdiff.steer.operators import Coarsen, Linear
 from rawdiff.steer.stations import Stations
 
@@ -138,6 +138,28 @@ def test_a_matrix_is_an_operator(tmp_path) -> None:
     np.save(tmp_path / "matrix.npy", matrix[:, :-1])
     with pytest.raises(UserError, match=r"\[3, 63\].*must be \[M, 64\]"):
         Linear(matrix=tmp_path / "matrix.npy").measure(INFO, GRID)
+
+
+def test_a_matrix_is_read_once_for_all_batches(tmp_path, monkeypatch) -> None:
+    np.save(tmp_path / "matrix.npy", np.eye(64, dtype=np.float32)[:3])
+    opened, open_array = [], operators.open_array
+
+    def spy(path, *args, **others):
+        opened.append(path)
+        return open_array(path, *args, **others)
+
+    monkeypatch.setattr(operators, "open_array", spy)
+    sampler = weather_sampler(gaussian)
+    operator = {"name": "linear", "matrix": str(tmp_path / "matrix.npy")}
+    settings = SampleSettings(
+        observe={"operator": operator, "noise_std": 1.0}, num_steps=2, batch_size=2
+    )
+    before = settings.model_dump(mode="json")
+    chosen, conditions = sampler.observing(settings, Conditions(), 6, np.full(3, 290.0))
+    assert len(list(draw_all(sampler, 6, conditions, chosen))) == 3
+    assert opened == [tmp_path / "matrix.npy"]
+    assert chosen.model_dump(mode="json") == before
+    assert chosen == SampleSettings.model_validate(before)
 
 
 def test_guidance_by_labels_and_frames_go_together_with_an_observation() -> None:
@@ -274,7 +296,9 @@ def test_a_table_of_stations_brings_its_positions(tmp_path) -> None:
         ("lon,lat\n45,60\n", "holds no values"),
         ("lon,lat,q\n", "holds no values"),
         ("lon,lat,q\n45,60,1\nx,0,2\n", "line 3: `lon` is 'x', no number"),
-        ("lon,lat,q\n45,,1\n", "without a place"),
+        ("lon,lat,q\n45,60,1\n45,,1\n", "line 3: a station without a place"),
+        ("lon,lat,q\n45,60,1\n\n45,95,1\n", "line 4: the station lies at lat 95, outside"),
+        ("lon,lat,q\n45,inf,1\n", "line 2: `lat` is 'inf', no number"),
         ("lon,lat,q\n\n45,60,x\n", "line 3: `q` is 'x'"),
         ("lon,lat,q\n45,60,3,5\n", "line 2: more cells than the 3 columns"),
         ("lon,lat,q,q\n45,60,3,5\n", "two columns `q`"),
