@@ -319,6 +319,25 @@ def test_a_file_of_another_kind_or_with_several_arrays_names_a_cure_of_its_own(t
             observe.observe(settings, 2, 2, INFO, GRID)
 
 
+def test_netcdf_is_refused_with_the_line_that_makes_an_observation_of_it(
+    tmp_path, monkeypatch
+) -> None:
+    xarray = pytest.importorskip("xarray")
+    monkeypatch.chdir(tmp_path)
+    y = np.arange(64, dtype=np.float32).reshape(2, 4, 8)
+    fields = {name: (("lon", "lat"), y[i].T) for i, name in enumerate(INFO.channels)}
+    coordinates = {name: list(values) for name, values in INFO.coordinates.items()}
+    xarray.Dataset(fields, coordinates).to_netcdf("obs.nc")
+    settings = observe.ObserveSettings(file="obs.nc")
+    with pytest.raises(UserError, match="lat from 60 to 0; lon from 0 to 315") as caught:
+        observe.observe(settings, 2, 2, INFO, GRID)
+    line = str(caught.value).partition("with xarray: ")[2]
+    exec(line, {"numpy": np, "xarray": xarray})
+    settings = observe.ObserveSettings(file="y.npy")
+    _, found = observe.observe(settings, 2, 2, INFO, GRID)
+    assert np.array_equal(found[0], y)
+
+
 def test_masked_values_were_not_seen() -> None:
     values = np.ma.masked_greater(np.full(INFO.shape, 7.0), 6)
     values[0, 0] = 5.0
