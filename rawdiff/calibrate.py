@@ -25,6 +25,7 @@ from rawdiff.run import Progress, Say, load_with
 from rawdiff.sample_settings import SampleSettings
 from rawdiff.sampling import Sampler, draw_all
 from rawdiff.scoring import Scoring
+from rawdiff.shared_work import shared_work
 from rawdiff.steer.evidence import noise_spread
 from rawdiff.steer.settings import ObserveSettings
 
@@ -185,15 +186,29 @@ def calibrate_run(
 ) -> Calibration:
     """Of held-out samples, as `sample.observe` says (default: a mask); writes `calibration.json`.
 
-    Given their own labels, scalars and context. What was killed goes on when it is called again.
+    Given their own labels, scalars and context. Several processes share the batches. What was
+    killed goes on when it is called again.
     """
     if num_members < 3:
         raise UserError(f"--members is 3 or more, better {NUM_MEMBERS}; found {num_members}.")
     if num_truths < 10:
         raise UserError(f"--truths is 10 or more, better {NUM_TRUTHS}; found {num_truths}.")
     overrides = [*overrides, f"evaluate.num_samples={num_truths}"]
-    folder, model = load_with(path, overrides, step, say)
-    scoring, settings = Scoring(folder, model, say, progress), model.recipe.sample
+    with shared_work(path, overrides, say) as processes:
+        say = processes.only_first(say)
+        folder, model = load_with(path, overrides, step, say)
+        shown = progress if processes.is_first else None
+        scoring = Scoring(folder, model, say, shown, processes)
+        found, how = _of_held_out(scoring, num_members)
+        content = asdict(found) | {"origin": model.origin | how}
+        text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+        processes.from_first(lambda: write_text(folder.calibration, text))
+    return found
+
+
+def _of_held_out(scoring: Scoring, num_members: int) -> tuple[Calibration, dict[str, Any]]:
+    """And the settings. What is not there yet is drawn, and kept, by the processes together."""
+    model, settings = scoring.model, scoring.model.recipe.sample
     observe = settings.observe or ObserveSettings()
     if observe.file is not None:
         raise UserError(
@@ -215,11 +230,8 @@ def calibrate_run(
             yield compare(model.sampler, x, part.start, conditions[rows], settings, num_members)
 
     scoring.fill(store, make, "held-out samples")
-    found = judge(store.read(), num_members)
-    origin = model.origin | {"sample": facts["sample"], "observe": facts["observe"]}
-    content = json.dumps(asdict(found) | {"origin": origin}, indent=2, allow_nan=False)
-    write_text(folder.calibration, content + "\n")
-    return found
+    found = judge(scoring.processes.from_first(store.read), num_members)
+    return found, {name: facts[name] for name in ("sample", "observe")}
 
 
 def table(found: Calibration) -> Table:

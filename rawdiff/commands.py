@@ -129,6 +129,8 @@ def _calibrate(args: argparse.Namespace) -> None:
             say=_say,
             progress=bar,
         )
+    if not speaks_for_all():
+        return
     console.print(calibrate.table(found))
     _say(f"Calibration: {RunFolder(Path(args.run)).calibration}")
 
@@ -144,6 +146,8 @@ def do_likelihood(args: argparse.Namespace) -> None:
             say=_say,
             progress=bar,
         )
+    if not speaks_for_all():
+        return
     console.print(likelihood.table(found))
     _say(f"Of each sample: {RunFolder(Path(args.run)).likelihood}")
 

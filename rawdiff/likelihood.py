@@ -20,6 +20,7 @@ from rawdiff.evaluate.store import digest
 from rawdiff.files import write_text
 from rawdiff.run import Progress, Say, load_with
 from rawdiff.scoring import Scoring
+from rawdiff.shared_work import shared_work
 
 
 @dataclass(frozen=True)
@@ -58,15 +59,29 @@ def likelihood_run(
     """Log-likelihoods of held-out samples, `evaluate.num_samples` at most; writes JSON.
 
     Given their own labels, scalars and context. `sample.num_steps` and its seed act, guidance does
-    not; `cut` as in `log_density`. What was killed goes on when it is called again.
+    not; `cut` as in `log_density`. Several processes share the batches. What was killed goes on
+    when it is called again.
     """
     if num_probes < 1:
         raise UserError(f"--num-probes is 1 or more, found {num_probes}.")
     if cut is not None and not 0 < cut < 1:
         raise UserError(f"--cut is a 1 - t between 0 and 1, found {cut}.")
-    folder, model = load_with(path, overrides, step, say)
-    scoring = Scoring(folder, model, say, progress)
-    held_out, settings = scoring.held_out(), model.recipe.sample
+    with shared_work(path, overrides, say) as processes:
+        say = processes.only_first(say)
+        folder, model = load_with(path, overrides, step, say)
+        shown = progress if processes.is_first else None
+        scoring = Scoring(folder, model, say, shown, processes)
+        result = _of_held_out(scoring, num_probes, cut)
+        content = {"means": result.means} | asdict(result)
+        text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+        processes.from_first(lambda: write_text(folder.likelihood, text))
+    return result
+
+
+def _of_held_out(scoring: Scoring, num_probes: int, cut: float | None) -> Likelihood:
+    """What is not there yet is computed, and kept, by the processes together."""
+    model, held_out = scoring.model, scoring.held_out()
+    settings = model.recipe.sample
     conditions = conditions_of(held_out, model.sampler.info)
     cut = model.sampler.flow.t_eps if cut is None else cut
     how = {"num_probes": num_probes, "cut": cut}
@@ -88,16 +103,13 @@ def likelihood_run(
             yield {"nats": nats, "num_values": num_values_of(x)}
 
     scoring.fill(store, make, "log-likelihoods")
-    found = store.read()
-    result = Likelihood(
+    found = scoring.processes.from_first(store.read)
+    return Likelihood(
         nats=found["nats"].tolist(),
         bits_per_dim=bits_per_value(found["nats"], found["num_values"]).tolist(),
         levels=not held_out.x.is_floating_point(),
         origin=model.origin | {"sample": facts["sample"], **how},
     )
-    content = {"means": result.means} | asdict(result)
-    write_text(folder.likelihood, json.dumps(content, indent=2, allow_nan=False) + "\n")
-    return result
 
 
 def table(found: Likelihood) -> Table:

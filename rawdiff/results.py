@@ -11,13 +11,10 @@ from rawdiff.draw.sample_set import FILM, PICTURE
 from rawdiff.evaluate import report as score_report
 from rawdiff.evaluate.choose import choose_evaluators
 from rawdiff.evaluate.evaluator import Scorer
-from rawdiff.parallel.processes import join_processes
-from rawdiff.precision import choose_device
 from rawdiff.run import Progress, Say, TrainedModel, load_with
 from rawdiff.saved.folder import RunFolder
 from rawdiff.scoring import Scoring
-from rawdiff.train.stopping import StoppedError, stop_at_once
-from rawdiff.tuned import tuned_recipe
+from rawdiff.shared_work import shared_work
 
 
 def sample_run(
@@ -37,9 +34,7 @@ def sample_run(
     wrote is replaced. `film` adds `film.gif` of the way to the first samples. UserError if the
     folder holds anything else. Raises StoppedError on SIGTERM and SIGUSR1: the same call goes on.
     """
-    recipe = tuned_recipe(RunFolder.open(path), overrides, lambda text: None)
-    on_gpu = choose_device(recipe.train.device).type == "cuda"
-    with stop_at_once(), join_processes(on_gpu) as processes:  # each takes its own GPU
+    with shared_work(path, overrides, say) as processes:
         say = processes.only_first(say)
         folder, model = load_with(path, overrides, step, say)
         facts = processes.from_first(lambda: all_facts(folder, model))
@@ -48,13 +43,9 @@ def sample_run(
         with samples.held(processes.is_first):
             missing = processes.from_first(lambda: samples.begin(say))
             if missing is not None:
-                try:
-                    own = missing[processes.rank :: processes.count]
-                    drawing.draw(own, progress if processes.is_first else None)
-                    processes.wait()
-                except StoppedError:
-                    say("Stopped; the same command goes on with what is missing.")
-                    raise
+                own = missing[processes.rank :: processes.count]
+                drawing.draw(own, progress if processes.is_first else None)
+                processes.wait()
                 processes.from_first(drawing.finish)
             if film:
                 processes.from_first(drawing.draw_film)

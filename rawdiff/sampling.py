@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -24,32 +24,13 @@ from rawdiff.flow.solvers.ancestral import ancestral
 from rawdiff.flow.solvers.churn import churn
 from rawdiff.flow.solvers.velocity import Solver, Velocity
 from rawdiff.flow.times import edm, linear, logsnr, shifted
+from rawdiff.frames import Frames, Look, Watch
 from rawdiff.given import Given
 from rawdiff.precision import Precision, autocast
 from rawdiff.sample_settings import SampleSettings
 from rawdiff.steer.evidence import Evidence
 from rawdiff.steer.observe import observe
 from rawdiff.steer.steering import Steering
-
-Watch: TypeAlias = Callable[[float, Callable[[], Tensor]], None]
-"""watch(t, look): `look()` gives samples [B, C, …] in data units, as they seem at time t."""
-
-
-class Frames:
-    """Stages of a drawing at evenly spaced times from `start` on; the sample itself is the last."""
-
-    def __init__(self, num_frames: int, start: float) -> None:
-        self.times = torch.linspace(start, 1, num_frames)[:-1].tolist()
-        self.seen: list[Tensor] = []
-
-    def watch(self, t: float, look: Callable[[], Tensor]) -> None:
-        while len(self.seen) < len(self.times) and t >= self.times[len(self.seen)]:
-            self.seen.append(look())
-
-    def with_sample(self, x: Tensor) -> Tensor:
-        """All frames [number of them, B, C, …]."""
-        late = [x] * (len(self.times) - len(self.seen))  # times after the network's last call
-        return torch.stack([*self.seen, *late, x])
 
 
 class NetworkCall(Protocol):
@@ -110,8 +91,8 @@ class Sampler:
 
         NaN where a sample has no value. The noise depends on the seed and each sample's number
         alone; values are clipped to those that the data can hold. Known values that are to be kept
-        come out as they are; all others are drawn around them. `watch` is shown what the network
-        takes for the samples on the way, whenever it is asked.
+        come out as they are; all others are drawn around them. `watch` is shown the samples on the
+        way, whenever the network is asked.
         """
         conditions = conditions.to(self.device)
         known = self.patcher.known(len(index), self.device, conditions.there)
@@ -124,7 +105,13 @@ class Sampler:
         def watched(z: Tensor, t: Tensor) -> Tensor:
             v = steered(z, t)
             if watch is not None:
-                watch(float(t), lambda: self._finished(z + (1 - t) * v, known, given))
+                watch(
+                    float(t),
+                    Look(
+                        z_t=lambda: self._finished(z, known, None),
+                        x_pred=lambda: self._finished(z + (1 - t) * v, known, given),
+                    ),
+                )
             return v
 
         index = index.to(self.device)

@@ -40,6 +40,7 @@ from rawdiff.evaluate.report import (
 from rawdiff.evaluate.resample import at_size, resample
 from rawdiff.evaluate.store import Make, Store, digest
 from rawdiff.forecast import draw_with, open_series
+from rawdiff.parallel.processes import ALONE, Processes
 from rawdiff.recipe import Recipe
 from rawdiff.run import Progress, Say, TrainedModel
 from rawdiff.saved.folder import RunFolder
@@ -58,6 +59,8 @@ class Scoring:
     model: TrainedModel
     say: Say
     progress: Progress | None = None
+    processes: Processes = ALONE
+    """Those that share the batches of `fill`."""
 
     def evaluate(
         self, evaluators: Mapping[str, Scorer], publish: Callable[[Report], None]
@@ -284,11 +287,10 @@ class Scoring:
         return found
 
     def fill(self, store: Store, make: Make, what: str) -> None:
-        num_missing = sum(map(len, store.missing()))
-        num_there = store.num_samples - num_missing
-        if num_there:
+        """Have what is missing made by all processes; one of them says how much is there."""
+        if num_there := store.num_there():
             self.say(f"{num_there:,} of {store.num_samples:,} {what} are there already.")
-        store.fill(make, self.progress)
+        store.fill(make, self.progress, self.processes)
 
     def store(self, facts: dict[str, Any], num_samples: int, batch_size: int) -> Store:
         return Store(self.folder.scoring, facts, num_samples, batch_size)

@@ -1,10 +1,12 @@
 """Calibration from the command line, of a model that was trained for a moment."""
 
 import json
+import os
 
 import numpy as np
 import pytest
-from runs import small_recipe, write_arrays
+from processes import ENVIRONMENT, side_by_side
+from runs import rawdiff, small_recipe, write_arrays
 
 from rawdiff.cli import main
 
@@ -39,6 +41,21 @@ def test_held_out_samples_are_hidden_in_part_and_compared_with_draws(run, operat
     assert found["origin"]["step"] == 20
     assert main(command) == 0
     assert "12 of 12 held-out samples are there already" in capsys.readouterr().out
+
+
+def test_processes_share_the_truths_and_find_the_same_bits(run) -> None:
+    command = ["eval", run, "--calibration", *FEW, "sample.batch_size=5", "sample.num_steps=4"]
+    done = rawdiff(*command, env=os.environ | ENVIRONMENT)
+    assert done.returncode == 0, done.stderr
+    alone = (run / "calibration.json").read_text()
+    for path in run.glob("scoring/*/batch-*"):
+        path.unlink()
+    (run / "calibration.json").unlink()
+    ended = side_by_side(2, *command)
+    assert [code for code, _, _ in ended] == [0, 0], ended
+    assert "12 held-out samples, 5 draws of each" in ended[0][1]
+    assert ended[1][1] == ""
+    assert (run / "calibration.json").read_text() == alone
 
 
 @pytest.mark.parametrize(

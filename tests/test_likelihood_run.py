@@ -1,11 +1,13 @@
 """Likelihoods from the command line, of a model that was trained for a moment."""
 
 import json
+import os
 
 import numpy as np
 import pytest
 import torch
-from runs import small_recipe, write_arrays
+from processes import ENVIRONMENT, side_by_side
+from runs import rawdiff, small_recipe, write_arrays
 
 from rawdiff import load
 from rawdiff.assemble import open_data
@@ -46,6 +48,25 @@ def test_held_out_samples_get_nats_and_bits_that_python_gives_too(run, capsys) -
     assert torch.allclose(again, torch.tensor(nats, dtype=torch.float64), atol=1e-2)
     assert main(["likelihood", str(run), "sample.num_steps=10"]) == 0
     assert "6 of 6 log-likelihoods are there already" in capsys.readouterr().out
+
+
+def test_processes_share_the_batches_go_on_after_a_kill_and_find_the_same_bits(run) -> None:
+    command = ["likelihood", run, "sample.num_steps=4", "sample.batch_size=1"]
+    done = rawdiff(*command, env=os.environ | ENVIRONMENT)
+    assert done.returncode == 0, done.stderr
+    alone = (run / "likelihood.json").read_text()
+    store = next(path.parent for path in run.glob("scoring/*/batch-00000005.safetensors"))
+    kept = {path.name: path.read_bytes() for path in store.glob("batch-*")}
+    assert len(kept) == 6
+    for number in (0, 1, 3, 4, 5):  # as a kill leaves it
+        (store / f"batch-{number:08d}.safetensors").unlink()
+    (run / "likelihood.json").unlink()
+    (_, told, _), (_, silent, _) = ended = side_by_side(2, *command)
+    assert [code for code, _, _ in ended] == [0, 0], ended
+    assert "1 of 6 log-likelihoods are there already" in told
+    assert silent == ""
+    assert (run / "likelihood.json").read_text() == alone
+    assert {path.name: path.read_bytes() for path in store.glob("batch-*")} == kept
 
 
 def open_held_out(model):

@@ -18,9 +18,10 @@ from rawdiff.flow.prediction import VIEWS, expand
 from rawdiff.flow.settings import FlowSettings
 from rawdiff.flow.solvers import SolverName, num_evaluations
 from rawdiff.flow.times import TimesName
+from rawdiff.frames import Frames
 from rawdiff.grid import PatchGrid
 from rawdiff.sample_settings import SampleSettings
-from rawdiff.sampling import Frames, Sampler, draw_all
+from rawdiff.sampling import Sampler, draw_all
 
 CPU = torch.device("cpu")
 MEAN, STD = 3.0, 0.5  # of the data, in their own units
@@ -244,6 +245,23 @@ def test_frames_show_the_way_from_the_mean_to_the_sample() -> None:
         assert spreads == sorted(spreads)
     plain = list(draw_all(model, 8, Conditions(), SampleSettings(num_steps=10, batch_size=4)))
     assert torch.equal(torch.cat(drawn), torch.cat(plain))
+
+
+def test_the_way_shows_what_the_network_sees_beside_what_it_takes_for_the_samples() -> None:
+    settings, seen = SampleSettings(num_steps=4, solver="euler"), {}
+    model = sampler(lambda z, t, label, **known: torch.full_like(z, 0.25))  # 2.5 in data units
+    x = model.draw(
+        torch.arange(3),
+        Conditions(),
+        settings,
+        lambda t, look: seen.setdefault(t, (look.z_t(), look.x_pred())),
+    )
+    eps = seen[0.0][0]
+    assert float(eps.std()) > 1
+    assert list(seen) == [0.0, 0.25, 0.5, 0.75]
+    for t, (z_t, x_pred) in seen.items():
+        assert torch.allclose(x_pred, torch.full_like(x, 2.5), atol=1e-5)
+        assert torch.allclose(z_t, t * x + (1 - t) * eps, atol=1e-5)
 
 
 @pytest.mark.parametrize("eta", [0.5, 1.0])

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from rawdiff import picture
 from rawdiff.data.dataset import Array, DataInfo
 from rawdiff.data.writer import Writer
 from rawdiff.errors import UserError
@@ -130,6 +131,13 @@ class MoleculeWriter(Writer):
         except UserError:
             return super().draw(samples, info=info, labels=labels, columns=columns)
         return draw_molecules([one.bonded for one in _generated(samples, info, 0)], columns)
+
+    def draw_noisy_stages(
+        self, frames: Array, *, info: DataInfo, columns: int = 10
+    ) -> list[Image.Image]:
+        """Slices of the densities: noise has hundreds of peaks, and atoms nowhere."""
+        like = frames[-1]
+        return [picture.draw_samples(z, info, columns=columns, like=like) for z in frames]
 
 
 def _generated(samples: Array, info: DataInfo, first_index: int) -> list[Generated]:

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from rawdiff import picture
 from rawdiff.data.arrays import ArrayWriter
 from rawdiff.data.dataset import Array, DataInfo
 from rawdiff.data.writer import Writer
@@ -93,6 +94,13 @@ class PairMapWriter(Writer):
                 f"{i}: {there.sum()} residues, {own.failure or f'stress {own.stress:.2g}'}"
             )
         return draw_tiles(tiles, titles, _PANELS, columns=columns)
+
+    def draw_noisy_stages(
+        self, frames: Array, *, info: DataInfo, columns: int = 10
+    ) -> list[Image.Image]:
+        """The maps themselves: no chain has distances of noise."""
+        like = frames[-1]
+        return [picture.draw_samples(z, info, columns=columns, like=like) for z in frames]
 
 
 class _Tile(NamedTuple):

@@ -71,7 +71,15 @@ class Writer(Settings, ABC):
 
         UserError where the field has no files for them (as here).
         """
-        raise UserError(
+        raise self._no_frames()
+
+    def require_frames(self) -> None:
+        """UserError where `write_frames` would be one, before anything is drawn."""
+        if type(self).write_frames is Writer.write_frames:
+            raise self._no_frames()
+
+    def _no_frames(self) -> UserError:
+        return UserError(
             f"{type(self).__name__} writes no trajectories. Set `sample.num_frames` to 0, or "
             "choose a `sample.writer` that does, such as `arrays`."
         )
@@ -103,3 +111,12 @@ class Writer(Settings, ABC):
             return [self.draw(x, info=info, labels=labels, columns=columns) for x in frames]
         draw = partial(picture.draw_samples, info=info, labels=labels, like=frames[-1])
         return [draw(x, columns=columns) for x in frames]
+
+    def draw_noisy_stages(
+        self, frames: Array, *, info: DataInfo, columns: int = 10
+    ) -> list[Image.Image]:
+        """As `draw_stages`, of what the network sees: data and noise [K, n, C, …], less and less.
+
+        A field that reads something in samples to draw it, as bonds, draws their values here.
+        """
+        return self.draw_stages(frames, info=info, columns=columns)

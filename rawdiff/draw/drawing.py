@@ -19,16 +19,17 @@ from rawdiff.conditions import Conditions, draw_conditions
 from rawdiff.data.dataset import Array, DataInfo
 from rawdiff.data.loading import Subset
 from rawdiff.data.writer import Writer
-from rawdiff.draw.film import save_film
+from rawdiff.draw.film import MAX_COLUMNS, MAX_ROWS, num_fitting, save_film
 from rawdiff.draw.sample_set import FILM, PICTURE, SampleSet
 from rawdiff.evaluate.store import digest
+from rawdiff.frames import Frames, Look
 from rawdiff.run import Progress, TrainedModel
 from rawdiff.sample_settings import SampleSettings
 from rawdiff.sampling import draw_all
 from rawdiff.saved.folder import RunFolder
 from rawdiff.score_facts import Facts
 
-NUM_FILMED, NUM_STAGES = 16, 25
+NUM_STAGES = 25  # of a film
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,8 @@ class Drawing:
         settings, info = model.recipe.sample, model.sampler.info
         model.sampler.require_alike(settings)
         writer = make_writer(model.recipe, info)
+        if settings.num_frames:
+            writer.require_frames()
         if settings.template is not None:
             info = settings.template.placed(info)
         num = settings.num_samples
@@ -86,7 +89,7 @@ class Drawing:
             for batch in batches:
                 if progress:
                     progress(self.samples.num_there(), total)
-                drawn = self._drawn(batch, real, self.settings)
+                drawn = self._drawn(batch, real)
                 if before is not None:
                     before.result()  # so that no more than one waits, and errors are heard
                 before = thread.submit(self._write, drawn)
@@ -108,41 +111,58 @@ class Drawing:
         )
 
     def draw_film(self) -> None:
-        """`film.gif`: what the network takes for the first samples, on the way from noise to them.
+        """`film.gif` of the way from noise to the first samples: z_t, and x_pred beside it.
 
         They are drawn once more for it, so that a finished set can have one, too.
         """
-        settings = self.settings
-        num_stages = max(settings.num_frames, min(NUM_STAGES, settings.num_steps + 1))
-        first = range(min(settings.num_samples, self.writer.num_drawn, NUM_FILMED))
-        settings = settings.model_copy(update={"num_frames": num_stages, "batch_size": len(first)})
-        drawn = self._drawn(first, lambda: open_data(self.model.recipe).real, settings)
-        assert drawn.frames is not None
+        num_stages = max(self.settings.num_frames, min(NUM_STAGES, self.settings.num_steps + 1))
+        start = self.settings.start
+        first = range(min(self.settings.num_samples, self.writer.num_drawn, MAX_COLUMNS * MAX_ROWS))
+        z_t = Frames(num_stages, start, lambda look: look.z_t())
+        x_pred = Frames(num_stages, start)
+
+        def watch(t: float, look: Look) -> None:
+            z_t.watch(t, look)
+            x_pred.watch(t, look)
+
+        conditions = self._conditions(first, lambda: open_data(self.model.recipe).real)
+        x = self.model.sampler.draw(torch.tensor(first), conditions, self.settings, watch)
         # No labels: a row for each class would show the samples in another order, and fewer.
-        stages = self.writer.draw_stages(drawn.frames, info=self.info, columns=NUM_FILMED // 2)
-        times = torch.linspace(settings.start, 1, num_stages).tolist()
-        titles = [f"t = {t:.2f}" for t in times]
-        save_film(stages, titles, self.samples.path / FILM)
+        one = self.writer.draw(x[:1].numpy(), info=self.info)
+        columns, rows = num_fitting(one)
+        shown = slice(columns * rows)
+        noisy, clean = (way.with_sample(x)[:, shown].numpy() for way in (z_t, x_pred))
+        films = (
+            self.writer.draw_noisy_stages(noisy, info=self.info, columns=columns),
+            self.writer.draw_stages(clean, info=self.info, columns=columns),
+        )
+        times = torch.linspace(start, 1, num_stages).tolist()
+        titles = [(f"t = {t:.2f}: z_t", "x_pred") for t in times]
+        save_film(list(zip(*films, strict=True)), titles, self.samples.path / FILM)
         self.samples.add(FILM)
 
-    def _drawn(self, batch: range, real: Callable[[], Subset], settings: SampleSettings) -> Drawn:
-        sampler = self.model.sampler
+    def _conditions(self, batch: range, real: Callable[[], Subset]) -> Conditions:
+        """What samples of these numbers are drawn for."""
         conditions = draw_conditions(
-            sampler.info,
-            settings.num_samples,
-            settings.labels,
+            self.model.sampler.info,
+            self.settings.num_samples,
+            self.settings.labels,
             real,
             slice(batch.start, batch.stop),
-            settings.template,
+            self.settings.template,
         )
-        if self.observed is not None:
-            conditions = replace(conditions, observed=self.observed[batch.start : batch.stop])
+        if self.observed is None:
+            return conditions
+        return replace(conditions, observed=self.observed[batch.start : batch.stop])
+
+    def _drawn(self, batch: range, real: Callable[[], Subset]) -> Drawn:
+        conditions = self._conditions(batch, real)
         frames: list[Tensor] = []
         (x,) = draw_all(
-            sampler,
+            self.model.sampler,
             len(batch),
             conditions,
-            settings,
+            self.settings,
             first_index=batch.start,
             keep_frames=lambda first, own: frames.append(own),
         )

@@ -11,17 +11,27 @@ from rawdiff.files import atomic
 from rawdiff.picture import BACKGROUND, draw_board
 
 STAGE_SECONDS, LAST_SECONDS = 0.12, 3.0
+MAX_COLUMNS, MAX_ROWS = 4, 4
+MAX_WIDTH, MAX_HEIGHT = 640, 400  # of each picture of a stage: noise fills a file like nothing else
 
 
-def save_film(stages: Sequence[Image.Image], titles: Sequence[str], path: Path) -> None:
-    """Write pictures, each under its title; the last one stays longer, and then it begins anew.
+def num_fitting(one: Image.Image) -> tuple[int, int]:
+    """Columns and rows of samples in a picture of a stage, of which this is one."""
+    columns = min(max(MAX_WIDTH // one.width, 1), MAX_COLUMNS)
+    return columns, min(max(MAX_HEIGHT // one.height, 1), MAX_ROWS)
 
-    The file appears whole or not at all.
+
+def save_film(
+    stages: Sequence[Sequence[Image.Image]], titles: Sequence[Sequence[str]], path: Path
+) -> None:
+    """Write the pictures of each stage, each under its title; the last stage stays longer.
+
+    They stand side by side, or, where they are wider than high, below each other. Then it begins
+    anew. The file appears whole or not at all.
     """
-    size = (max(stage.width for stage in stages), max(stage.height for stage in stages))
-    first, *others = (
-        _page(title, stage, size) for title, stage in zip(titles, stages, strict=True)
-    )
+    pictures = [picture for stage in stages for picture in stage]
+    size = (max(one.width for one in pictures), max(one.height for one in pictures))
+    first, *others = (_page(*which, size) for which in zip(titles, stages, strict=True))
     seconds = [*[STAGE_SECONDS] * len(others), LAST_SECONDS]
     with atomic(path) as file:
         first.save(
@@ -34,8 +44,15 @@ def save_film(stages: Sequence[Image.Image], titles: Sequence[str], path: Path) 
         )
 
 
-def _page(title: str, stage: Image.Image, size: tuple[int, int]) -> Image.Image:
+def _page(
+    titles: Sequence[str], stage: Sequence[Image.Image], size: tuple[int, int]
+) -> Image.Image:
     """Of one size, in colours of its own."""
-    page = Image.new("RGB", size, BACKGROUND)
-    page.paste(stage)
-    return draw_board([[(title, page)]]).quantize(256, dither=Image.Dither.NONE)
+    tiles = []
+    for title, picture in zip(titles, stage, strict=True):
+        tile = Image.new("RGB", size, BACKGROUND)
+        tile.paste(picture)
+        tiles.append((title, tile))
+    width, height = size
+    rows = [[tile] for tile in tiles] if width > height else [tiles]
+    return draw_board(rows).quantize(256, dither=Image.Dither.NONE)

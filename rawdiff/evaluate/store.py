@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from rawdiff.errors import UserError
 from rawdiff.files import atomic, locked, write_text
+from rawdiff.parallel.processes import ALONE, Processes
 
 FACTS_FILE = "settings.json"
 
@@ -44,25 +46,40 @@ class Store:
         batches = [range(i, min(i + self.batch_size, self.num_samples)) for i in starts]
         return [batch for batch in batches if not self._file(batch.start).is_file()]
 
-    def fill(self, make: Make, progress: Callable[[int, int], None] | None = None) -> None:
+    def num_there(self) -> int:
+        """How many samples have their tensors."""
+        return self.num_samples - sum(map(len, self.missing()))
+
+    def fill(
+        self,
+        make: Make,
+        progress: Callable[[int, int], None] | None = None,
+        processes: Processes = ALONE,
+    ) -> None:
         """Have every missing batch made, and write each as soon as it is there.
 
-        Raises UserError if another process fills the same folder.
+        The processes take the batches in turn; all are there when any of them comes back. Raises
+        UserError if another call fills the same folder.
         """
-        if not self.missing():
+        if processes.from_first(lambda: not self.missing()):
             return
+        with self._held() if processes.is_first else nullcontext():
+            missing = processes.from_first(self.missing)
+            if progress and (done := self.num_there()):
+                progress(done, self.num_samples)
+            own = missing[processes.rank :: processes.count]
+            for batch, tensors in zip(own, make(own), strict=True):
+                self._write(batch, tensors)
+                if progress:
+                    progress(self.num_there(), self.num_samples)
+            processes.wait()
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
         self.path.mkdir(parents=True, exist_ok=True)
         with locked(self.path):
             write_text(self.path / FACTS_FILE, self.facts + "\n")
-            missing = self.missing()
-            done = self.num_samples - sum(map(len, missing))
-            if progress and done:
-                progress(done, self.num_samples)
-            for batch, tensors in zip(missing, make(missing), strict=True):
-                self._write(batch, tensors)
-                done += len(batch)
-                if progress:
-                    progress(done, self.num_samples)
+            yield
 
     def read(self) -> dict[str, Tensor]:
         """All samples' tensors [num_samples, …] on the CPU. UserError for a damaged file."""

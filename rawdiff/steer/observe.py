@@ -22,6 +22,7 @@ from rawdiff.steer.operators import Mask
 from rawdiff.steer.settings import ObserveSettings
 from rawdiff.steer.stations import Stations, dim_names
 
+NETCDF = (".nc", ".nc4", ".cdf", ".netcdf")
 NUM_WORKING_COPIES = 12  # of an observation, while samples are drawn: all that a method keeps
 
 
@@ -86,6 +87,8 @@ def _read(
 ) -> tuple[ObserveSettings, Array]:
     if settings.file is None:
         raise UserError("`sample.observe.file` is missing; it holds what was observed.")
+    if settings.file.suffix.lower() in NETCDF:
+        raise _not_netcdf(settings.file, info)
     if settings.file.suffix.lower() != ".csv":
         if settings.file.suffix.lower() not in OPENERS:
             kinds = ", ".join((*OPENERS, ".csv"))
@@ -100,6 +103,20 @@ def _read(
         )
     stations, values = read_stations(settings.file, info, grid)
     return settings.model_copy(update={"operator": stations}), values
+
+
+def _not_netcdf(path: Path, info: DataInfo) -> UserError:
+    """Names, dims and directions may be others than the samples': the user lays it out."""
+    axes = "; ".join(
+        f"{name} from {values[0]:g} to {values[-1]:g}" for name, values in info.coordinates.items()
+    )
+    dims = ["variable", *info.coordinates] if info.coordinates else ["variable", ...]
+    return UserError(
+        f"{path} is NetCDF, which is not read here: save it as .npy [{len(info.channels)}, …], "
+        f"in the order of the samples{f' ({axes})' if axes else ''}, NaN where nothing was seen. "
+        f"In Python, with xarray: numpy.save('y.npy', xarray.open_dataset('{path}')"
+        f"[{list(info.channels)}].to_array().transpose({', '.join(map(repr, dims))}))"
+    )
 
 
 def read_stations(path: Path, info: DataInfo, grid: PatchGrid) -> tuple[Stations, Array]:
@@ -131,9 +148,14 @@ def read_stations(path: Path, info: DataInfo, grid: PatchGrid) -> tuple[Stations
     for column in seen:
         values[info.channels.index(column)] = _numbers(path, table, column)
     places = tuple(zip(*(_numbers(path, table, name) for name in names), strict=True))
-    if any(math.isnan(number) for place in places for number in place):
-        raise UserError(f"{path} has a station without a place; fill in {', '.join(names)}.")
-    return Stations(positions=places), values
+    for line, place in zip(table, places, strict=True):
+        if any(map(math.isnan, place)):
+            raise UserError(
+                f"{path}, line {line}: a station without a place; fill in {', '.join(names)}."
+            )
+    stations, lines = Stations(positions=places), list(table)
+    stations.corners(info, grid, lambda number: f"{path}, line {lines[number]}: the station")
+    return stations, values
 
 
 def _read_table(path: Path) -> tuple[list[str], dict[int, dict[str, str]]]:
@@ -161,9 +183,12 @@ def _numbers(path: Path, table: Mapping[int, dict[str, str]], column: str) -> li
     for line, cells in table.items():
         text = (cells[column] or "").strip()
         try:
-            numbers.append(float(text) if text else math.nan)
+            number = float(text) if text else math.nan
         except ValueError:
-            raise UserError(f"{path}, line {line}: `{column}` is {text!r}, no number.") from None
+            number = math.inf
+        if math.isinf(number):
+            raise UserError(f"{path}, line {line}: `{column}` is {text!r}, no number.")
+        numbers.append(number)
     return numbers
 
 

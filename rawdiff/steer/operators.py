@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -12,7 +13,7 @@ from einops import rearrange
 from pydantic import BeforeValidator, Field
 from torch import Tensor
 
-from rawdiff.data.array_files import open_array
+from rawdiff.data.array_files import Stored, open_array
 from rawdiff.data.dataset import DataInfo
 from rawdiff.errors import UserError
 from rawdiff.grid import PatchGrid
@@ -92,16 +93,32 @@ class Linear(Operator):
     key: str | None = None
 
     def measure(self, info: DataInfo, grid: PatchGrid) -> Measure:
-        stored = open_array(self.matrix, self.key, default="matrix", setting="key")
-        num_values = math.prod(info.shape)
-        if len(stored.shape) != 2 or stored.shape[1] != num_values:
+        shape, num_values = self._stored.shape, math.prod(info.shape)
+        if len(shape) != 2 or shape[1] != num_values:
             raise UserError(
-                f"The matrix in {self.matrix} has the shape {list(stored.shape)}, but a sample "
+                f"The matrix in {self.matrix} has the shape {list(shape)}, but a sample "
                 f"{list(info.shape)} is a row of {num_values} values: it must be [M, {num_values}]."
             )
-        require_memory(math.prod(stored.shape), f"The matrix in {self.matrix}")
-        matrix = torch.from_numpy(stored[...].astype("float32"))
-        return lambda x: x.flatten(1) @ matrix.to(x.device).T
+        return lambda x: x.flatten(1) @ self._on(x.device).T
+
+    @cached_property
+    def _stored(self) -> Stored:
+        return open_array(self.matrix, self.key, default="matrix", setting="key")
+
+    @cached_property
+    def _matrix(self) -> Tensor:
+        """[M, values of a sample]; read once, for A is asked at every step of every batch."""
+        require_memory(math.prod(self._stored.shape), f"The matrix in {self.matrix}")
+        return torch.from_numpy(self._stored[...].astype("float32"))
+
+    @cached_property
+    def _moved(self) -> dict[torch.device, Tensor]:
+        return {}
+
+    def _on(self, device: torch.device) -> Tensor:
+        if device not in self._moved:
+            self._moved[device] = self._matrix.to(device)
+        return self._moved[device]
 
 
 class Function(Operator):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -29,7 +29,7 @@ class Stations(Operator):
     positions: tuple[tuple[float, ...], ...] = Field(min_length=1)
 
     def measure(self, info: DataInfo, grid: PatchGrid) -> Measure:
-        index, weight = self._corners(info, grid)
+        index, weight = self.corners(info, grid)
 
         def interpolated(x: Tensor) -> Tensor:
             corners = x.flatten(2)[:, :, index.to(x.device)]  # [B, C, S, 2^dims]
@@ -37,8 +37,16 @@ class Stations(Operator):
 
         return interpolated
 
-    def _corners(self, info: DataInfo, grid: PatchGrid) -> tuple[Tensor, Tensor]:
-        """Where in a sample [C, all values] each station's neighbours lie, and their weights."""
+    def corners(
+        self,
+        info: DataInfo,
+        grid: PatchGrid,
+        called: Callable[[int], str] = lambda number: f"Station {number}",
+    ) -> tuple[Tensor, Tensor]:
+        """Where in a sample [C, all values] each station's neighbours lie, and their weights.
+
+        UserError for one outside of the grid; called(number) is its name there.
+        """
         sizes, names = info.shape[1:], dim_names(info, grid)
         if wrong := [len(place) for place in self.positions if len(place) != len(sizes)]:
             raise UserError(
@@ -48,7 +56,7 @@ class Stations(Operator):
         places = np.asarray(self.positions, dtype=np.float64)
         sides = []
         for dim, size in enumerate(sizes):
-            place = _grid_points(places[:, dim], info, grid, dim, names[dim])
+            place = _grid_points(places[:, dim], info, grid, dim, names[dim], called)
             low = np.minimum(np.floor(place), size - 1).astype(np.int64)
             share = place - low
             sides.append(((low, 1 - share), ((low + 1) % size, share)))
@@ -75,7 +83,14 @@ def _has_coordinates(info: DataInfo) -> bool:
     return tuple(len(values) for values in info.coordinates.values()) == tuple(info.shape[1:])
 
 
-def _grid_points(place: Array, info: DataInfo, grid: PatchGrid, dim: int, name: str) -> Array:
+def _grid_points(
+    place: Array,
+    info: DataInfo,
+    grid: PatchGrid,
+    dim: int,
+    name: str,
+    called: Callable[[int], str],
+) -> Array:
     """Positions along one dim, in grid points from 0 on."""
     size = info.shape[1 + dim]
     points: Sequence[float] = range(size)
@@ -92,7 +107,7 @@ def _grid_points(place: Array, info: DataInfo, grid: PatchGrid, dim: int, name: 
     if outside.any():
         number = int(outside.argmax())
         raise UserError(
-            f"Station {number} lies at {name} {place[number]:g}, outside the grid, which goes from "
+            f"{called(number)} lies at {name} {place[number]:g}, outside the grid, which goes from "
             f"{first:g} to {last:g}. Leave it out, or mend its position."
         )
     order = np.argsort(values)

@@ -23,7 +23,8 @@ from rawdiff.cli import main
 from rawdiff.data.array_files import open_array
 from rawdiff.data.arrays import ArrayWriter
 from rawdiff.data.dataset import DataInfo
-from rawdiff.draw import drawing
+from rawdiff.data.writer import Writer
+from rawdiff.draw import drawing, film
 from rawdiff.draw.sample_set import LIST_FILE, PARTIAL, PARTS
 from rawdiff.files import locked
 from rawdiff.recipe_file import load_recipe
@@ -266,10 +267,10 @@ def test_a_film_shows_the_way_to_samples_that_are_there_already(run, out, drawn)
     assert sample(run, out) == 0
     drawn.clear()
     assert sample(run, out, "--film") == 0
-    assert drawn == [0]
-    with Image.open(out / "film.gif") as film:
-        assert film.n_frames == 6  # one more than steps: the sample itself
-        pages = [np.asarray(page.convert("RGB")) for page in ImageSequence.Iterator(film)]
+    assert drawn == []
+    with Image.open(out / "film.gif") as gif:
+        assert gif.n_frames == 6  # one more than steps: the sample itself
+        pages = [np.asarray(page.convert("RGB")) for page in ImageSequence.Iterator(gif)]
     assert all((a != b).any() for a, b in pairwise(pages))
     drawn.clear()
     assert sample(run, out) == 0
@@ -285,6 +286,42 @@ def test_stages_have_the_colours_of_the_last_which_is_the_picture():
     stages = ArrayWriter().draw_stages(frames, info=info)
     assert stages[-1] == ArrayWriter().draw(frames[-1], info=info)
     assert stages[0] != ArrayWriter().draw(frames[0], info=info)
+
+
+def test_a_film_has_the_noise_beside_what_the_network_makes_of_it(run, out, monkeypatch):
+    kept = {}
+
+    def spy(stages, titles, path):
+        kept.update(stages=stages, titles=titles)
+
+    monkeypatch.setattr(drawing, "save_film", spy)
+    assert sample(run, out, "--film", "sample.solver=euler") == 0
+    assert kept["titles"][0] == ("t = 0.00: z_t", "x_pred")
+    noise, guess = (np.asarray(picture.convert("L"), float) for picture in kept["stages"][0])
+    assert noise.shape == guess.shape
+    assert noise.std() > 1.2 * guess.std()
+    last = kept["stages"][-1]
+    assert last[0] == last[1]
+
+
+def test_a_film_holds_fewer_samples_the_larger_they_are(tmp_path):
+    sizes = {(84, 84): (4, 4), (284, 84): (2, 4), (536, 150): (1, 2), (2000, 1000): (1, 1)}
+    for size, (columns, rows) in sizes.items():
+        assert film.num_fitting(Image.new("RGB", size)) == (columns, rows)
+    for size, across in (((60, 80), True), ((90, 80), False)):
+        pages = [[Image.new("RGB", size)] * 2] * 2
+        film.save_film(pages, [("t = 0: z_t", "x_pred")] * 2, tmp_path / "film.gif")
+        with Image.open(tmp_path / "film.gif") as page:
+            assert (page.width > page.height) == across
+
+
+def test_a_writer_without_trajectories_is_refused_before_anything_is_written(
+    run, out, monkeypatch, capsys
+):
+    monkeypatch.setattr(ArrayWriter, "write_frames", Writer.write_frames)
+    assert sample(run, out, "sample.num_frames=3") == 2
+    assert "ArrayWriter writes no trajectories" in capsys.readouterr().err
+    assert not out.exists()
 
 
 def test_a_film_of_a_forecast_is_refused(run, capsys):

@@ -19,8 +19,8 @@ from rawdiff.grid import PatchGrid
 from rawdiff.recipe import Recipe
 from rawdiff.run import TrainedModel
 from rawdiff.sample_settings import SampleSettings
-from rawdiff.sampling import Sampler
-from rawdiff.steer import memory, observe
+from rawdiff.sampling import Sampler, draw_all
+from rawdiff.steer import memory, observe, operators
 from rawdiff.steer.operators import Coarsen, Linear
 from rawdiff.steer.stations import Stations
 
@@ -140,6 +140,28 @@ def test_a_matrix_is_an_operator(tmp_path) -> None:
         Linear(matrix=tmp_path / "matrix.npy").measure(INFO, GRID)
 
 
+def test_a_matrix_is_read_once_for_all_batches(tmp_path, monkeypatch) -> None:
+    np.save(tmp_path / "matrix.npy", np.eye(64, dtype=np.float32)[:3])
+    opened, open_array = [], operators.open_array
+
+    def spy(path, *args, **others):
+        opened.append(path)
+        return open_array(path, *args, **others)
+
+    monkeypatch.setattr(operators, "open_array", spy)
+    sampler = weather_sampler(gaussian)
+    operator = {"name": "linear", "matrix": str(tmp_path / "matrix.npy")}
+    settings = SampleSettings(
+        observe={"operator": operator, "noise_std": 1.0}, num_steps=2, batch_size=2
+    )
+    before = settings.model_dump(mode="json")
+    chosen, conditions = sampler.observing(settings, Conditions(), 6, np.full(3, 290.0))
+    assert len(list(draw_all(sampler, 6, conditions, chosen))) == 3
+    assert opened == [tmp_path / "matrix.npy"]
+    assert chosen.model_dump(mode="json") == before
+    assert chosen == SampleSettings.model_validate(before)
+
+
 def test_guidance_by_labels_and_frames_go_together_with_an_observation() -> None:
     spy = Spy()
 
@@ -155,7 +177,9 @@ def test_guidance_by_labels_and_frames_go_together_with_an_observation() -> None
     chosen = SampleSettings(observe={}, num_steps=5, cfg_scale=2.0)
     chosen, conditions = sampler.observing(chosen, Conditions(torch.tensor([0, 1])), 2, values)
     looks = []
-    x = sampler.draw(torch.arange(2), conditions, chosen, lambda t, look: looks.append(look()))
+    x = sampler.draw(
+        torch.arange(2), conditions, chosen, lambda t, look: looks.append(look.x_pred())
+    )
     assert {len(call["z"]) for call in spy.seen} == {2, 4}
     assert (x[:, 0] - 300.0).abs().max() < 1.0
     assert looks[-1].shape == x.shape
@@ -272,7 +296,9 @@ def test_a_table_of_stations_brings_its_positions(tmp_path) -> None:
         ("lon,lat\n45,60\n", "holds no values"),
         ("lon,lat,q\n", "holds no values"),
         ("lon,lat,q\n45,60,1\nx,0,2\n", "line 3: `lon` is 'x', no number"),
-        ("lon,lat,q\n45,,1\n", "without a place"),
+        ("lon,lat,q\n45,60,1\n45,,1\n", "line 3: a station without a place"),
+        ("lon,lat,q\n45,60,1\n\n45,95,1\n", "line 4: the station lies at lat 95, outside"),
+        ("lon,lat,q\n45,inf,1\n", "line 2: `lat` is 'inf', no number"),
         ("lon,lat,q\n\n45,60,x\n", "line 3: `q` is 'x'"),
         ("lon,lat,q\n45,60,3,5\n", "line 2: more cells than the 3 columns"),
         ("lon,lat,q,q\n45,60,3,5\n", "two columns `q`"),
@@ -291,6 +317,25 @@ def test_a_file_of_another_kind_or_with_several_arrays_names_a_cure_of_its_own(t
         settings = observe.ObserveSettings(file=tmp_path / name)
         with pytest.raises(UserError, match=message):
             observe.observe(settings, 2, 2, INFO, GRID)
+
+
+def test_netcdf_is_refused_with_the_line_that_makes_an_observation_of_it(
+    tmp_path, monkeypatch
+) -> None:
+    xarray = pytest.importorskip("xarray")
+    monkeypatch.chdir(tmp_path)
+    y = np.arange(64, dtype=np.float32).reshape(2, 4, 8)
+    fields = {name: (("lon", "lat"), y[i].T) for i, name in enumerate(INFO.channels)}
+    coordinates = {name: list(values) for name, values in INFO.coordinates.items()}
+    xarray.Dataset(fields, coordinates).to_netcdf("obs.nc")
+    settings = observe.ObserveSettings(file="obs.nc")
+    with pytest.raises(UserError, match="lat from 60 to 0; lon from 0 to 315") as caught:
+        observe.observe(settings, 2, 2, INFO, GRID)
+    line = str(caught.value).partition("with xarray: ")[2]
+    exec(line, {"numpy": np, "xarray": xarray})
+    settings = observe.ObserveSettings(file="y.npy")
+    _, found = observe.observe(settings, 2, 2, INFO, GRID)
+    assert np.array_equal(found[0], y)
 
 
 def test_masked_values_were_not_seen() -> None:
