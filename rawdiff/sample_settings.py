@@ -30,6 +30,8 @@ class SampleSettings(Settings):
     `noise_scale` multiplies the noise that samples begin with, and all that is added later:
     above 1 they differ more, which mends ensembles of too little spread (Couairon et al. 2024: 1.05
     for weather).
+    `cfg_parallel` multiplies the part of guidance that lies along the prediction of x: 0 keeps
+    colours from saturating at large `cfg_scale`. (Sadat et al. 2024, arXiv 2410.02416)
     `guide` are weaker weights of the run (`power_0.2`, or `model@2000` of the checkpoint at step
     2000): samples move away from what they do worse, by `guide_scale` inside of `cfg_interval`.
     (Karras et al. 2024, arXiv 2406.02507)
@@ -56,6 +58,7 @@ class SampleSettings(Settings):
     sigma_range: tuple[float, float] = (0.002, 80.0)
     cfg_scale: float = Field(default=1.0, ge=0)
     cfg_interval: tuple[float, float] = (0.1, 1.0)
+    cfg_parallel: float = Field(default=1.0, ge=0, le=1)
     guide: str | None = None
     guide_scale: float = Field(default=2.0, ge=0)
     noise_scale: float = Field(default=1.0, gt=0)

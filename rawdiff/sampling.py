@@ -18,6 +18,7 @@ from rawdiff.flow.guidance import LabelVelocity, autoguided, guided
 from rawdiff.flow.interpolate import slerp
 from rawdiff.flow.precondition import precondition
 from rawdiff.flow.prediction import v_from, x_from
+from rawdiff.flow.projection import projected
 from rawdiff.flow.settings import FlowSettings
 from rawdiff.flow.solvers import SOLVERS
 from rawdiff.flow.solvers.ancestral import ancestral
@@ -149,6 +150,9 @@ class Sampler:
 
             return velocity
 
+        def change(d: Tensor, x: Tensor) -> Tensor:
+            return projected(d, x, known, parallel=settings.cfg_parallel)
+
         interval, no_label = settings.cfg_interval, self.info.num_classes
         steered = guided(
             by(self.network),
@@ -156,6 +160,8 @@ class Sampler:
             no_label,
             cfg_scale=settings.cfg_scale,
             cfg_interval=interval,
+            change=None if settings.cfg_parallel == 1 else change,
+            t_eps=t_eps,
         )
         if self.guide is None:
             return steered

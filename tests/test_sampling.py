@@ -172,6 +172,22 @@ def test_guidance_acts_inside_its_interval_alone() -> None:
     assert spy.seen[5]["label"].tolist() == [0, 1, 0, 2, 2, 2]
 
 
+def test_guidance_across_the_prediction_does_not_move_along_it() -> None:
+    """The network takes each sample for a constant by its label: all of guidance lies along it."""
+
+    def network(z: Tensor, t: Tensor, label: Tensor, **known) -> Tensor:
+        return torch.tensor([0.5, 0.3])[label][:, None, None].expand(z.shape)
+
+    info = DataInfo(shape=(1, 4), channels=("c",), class_names=("a",))
+    for parallel, x in [(1.0, 0.3 + 3 * 0.2), (0.5, 0.5 + 2 * 0.1), (0.0, 0.5)]:
+        keys = {"cfg_scale": 3.0, "cfg_interval": (0, 1), "cfg_parallel": parallel}
+        settings = SampleSettings(solver="euler", num_steps=10, **keys)
+        drawn = sampler(network, info=info).draw(
+            torch.arange(2), Conditions(torch.tensor([0, 0])), settings
+        )
+        assert torch.allclose(drawn, torch.full_like(drawn, DATA_MEAN + DATA_STD * x))
+
+
 def test_a_weaker_network_pushes_samples_away_from_what_it_does_inside_the_interval() -> None:
     """Both take every sample for a constant, so that the way ends at one."""
 

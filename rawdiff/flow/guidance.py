@@ -16,6 +16,9 @@ from rawdiff.flow.solvers.velocity import Velocity
 LabelVelocity: TypeAlias = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 """v(z, t, label) with t [B] and label [B] or None; B may be twice the number of samples."""
 
+Change: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+"""d(d, x): another difference x_label - x_none, for that one and x_label."""
+
 
 def acts(t: Tensor, interval: tuple[float, float]) -> bool:
     """True for low < t < high (from t = 0 on if low is 0), compared in float32."""
@@ -30,9 +33,13 @@ def guided(
     *,
     cfg_scale: float,
     cfg_interval: tuple[float, float],
+    change: Change | None = None,
+    t_eps: float = 1e-3,
 ) -> Velocity:
     """v_none + cfg_scale (v_label - v_none) inside the interval, v_label outside.
 
+    With a `change` it is v_label + (cfg_scale - 1) v_d, where v_d is what that makes of the
+    difference of both predictions of x, as a velocity; `t_eps` bounds the 1 - t between the two.
     Both halves run as one batch [2B]; the half without label runs only where it counts. Without
     labels (None) there is nothing to guide by.
     """
@@ -45,6 +52,10 @@ def guided(
         v_label, v_none = velocity(
             torch.cat((z, z)), torch.cat((times, times)), torch.cat((label, none))
         ).chunk(2)
+        if change is not None:
+            left = (1 - t).clamp(min=t_eps)
+            d = change(left * (v_label - v_none), z + left * v_label)
+            return v_label + (cfg_scale - 1) * d / left
         return v_none + cfg_scale * (v_label - v_none)
 
     return v

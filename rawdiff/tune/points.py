@@ -72,7 +72,7 @@ class Tuning:
         content["sample"] |= point
         settings = parse_recipe(content, "of this grid").sample
         if settings.cfg_scale == 1 or not self.folder.info().num_classes:
-            default = {"cfg_scale": 1.0, "cfg_interval": (0.1, 1.0)}
+            default = {"cfg_scale": 1.0, "cfg_interval": (0.1, 1.0), "cfg_parallel": 1.0}
             settings = settings.model_copy(update=default)
         return settings
 
