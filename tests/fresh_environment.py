@@ -66,7 +66,7 @@ class FreshEnvironment:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=280,
+            timeout=900,
         )
         assert done.returncode == expected, done.stdout
         return done.stdout

@@ -2,9 +2,9 @@
 
 import json
 import re
+import resource
 import subprocess
 import sys
-import time
 
 import pytest
 from fresh_environment import ROOT, FreshEnvironment, fresh_environment
@@ -22,6 +22,12 @@ def wheel(tmp_path_factory):
     return next(folder.glob("rawdiff-*.whl"))
 
 
+def processor_seconds() -> float:
+    """Of all processes that ended so far: what else the machine does must not decide."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def with_wheel(wheel, folder) -> FreshEnvironment:
     fresh = fresh_environment(folder, with_rawdiff=False)
     fresh.shell(f"pip install {wheel}")
@@ -29,7 +35,7 @@ def with_wheel(wheel, folder) -> FreshEnvironment:
 
 
 def test_an_empty_folder_becomes_a_model_that_others_use(wheel, tmp_path) -> None:
-    start = time.monotonic()
+    before = processor_seconds()
     page = (ROOT / "docs" / "extending.md").read_text()
     mine, theirs = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)[:2]
     (tmp_path / "mine").mkdir()
@@ -44,4 +50,4 @@ def test_an_empty_folder_becomes_a_model_that_others_use(wheel, tmp_path) -> Non
     (fresh.folder / "shared").rename(other.folder / "shared")
     said = other.shell(theirs)
     assert "torch.Size([4, 1, 16, 16])" in said
-    assert time.monotonic() - start < 60 * MINUTES
+    assert processor_seconds() - before < 60 * MINUTES

@@ -145,16 +145,17 @@ def _pure(case: Case) -> Iterator[str]:
 
 
 def _layout(case: Case) -> Iterator[str]:
-    """A weight [B, 1, …] that was expanded to all channels has no memory of its own."""
-    x = case.numbers(1)[:, :1]
-    spread = x.expand(2, *case.shape)
-    try:
-        same = _same(case.adapter.patchify(spread), case.adapter.patchify(spread.contiguous()))
-    except RuntimeError as error:
-        yield f"`patchify` cannot take an expanded tensor ({error}): use reshape instead of view"
-        return
-    if not same:
-        yield "`patchify` must give the same patches however its input lies in memory"
+    """A transposed array, and a weight that was expanded to all channels, lie in memory so."""
+    x = case.numbers(2)
+    dims = tuple(reversed(range(x.dim())))
+    for strange in (x.permute(dims).contiguous().permute(dims), x[:1, :1].expand(x.shape)):
+        try:
+            same = _same(case.adapter.patchify(strange), case.adapter.patchify(strange + 0))
+        except RuntimeError as error:
+            yield f"`patchify` must take any strides, too: use reshape instead of view ({error})"
+            return
+        if not same:
+            yield "`patchify` must give the same patches however its input lies in memory"
 
 
 def _derivable(case: Case) -> Iterator[str]:
