@@ -11,6 +11,7 @@ import yaml
 from rich.table import Table
 
 from rawdiff.adapter import Adapter
+from rawdiff.assemble import PACKED_FOLDER
 from rawdiff.commands import console
 from rawdiff.data.dataset import Dataset
 from rawdiff.errors import UserError
@@ -90,7 +91,8 @@ def do_check_dataset(args: argparse.Namespace) -> int:
     """0 if every promise is kept, else BROKEN."""
     dataset: Dataset = _plugin("datasets", args.name, args.overrides)
     adapter = None if args.adapter is None else _section("adapters", args.adapter)
-    return _report(judge_dataset(dataset, adapter))
+    own_copy = dataset.packed(PACKED_FOLDER)  # of one that is read only when it was packed
+    return _report(judge_dataset(dataset if own_copy is None else own_copy, adapter))
 
 
 def _report(verdicts: Sequence[Verdict]) -> int:

@@ -45,6 +45,7 @@ def test_an_outside_package_trains_samples_and_scores_as_its_page_says(example, 
     fresh = installed(example, tmp_path)
     commands = shown_commands(fresh.folder / "README.md")
     assert {line.split()[1] for line in commands} >= {"-m", "train", "sample", "eval"}
+    fresh.shell("python -m pytest -q tests")  # its own, of its promises
     fresh.rawdiff(*commands)
     run = fresh.folder / "runs" / example.name
     scores = json.loads((run / "scores.json").read_text())

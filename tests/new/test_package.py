@@ -34,7 +34,7 @@ def test_a_new_package_is_called_by_one_name_throughout(package) -> None:
     files = {str(path.relative_to(package)) for path in package.rglob("*.*") if path.is_file()}
     module = "rawdiff_deep_sea"
     parts = {f"{module}/{name}.py" for name in ("__init__", "adapter", "dataset")}
-    assert files - {".gitignore"} == parts | {
+    assert files == parts | {
         "pyproject.toml",
         "README.md",
         "deep_sea.yaml",
