@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from rich.console import Console
 
-from rawdiff import commands
+from rawdiff import commands, kit
 from rawdiff.errors import UserError
 from rawdiff.parallel.processes import PeerFailedError, leave, speaks_for_all
 from rawdiff.train.stopping import STOPPED, StoppedError
@@ -166,6 +166,7 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--format", default="rawdiff", help="rawdiff (default), or such as jit")
     added.add_argument("--weights", help="an EMA such as decay_0.9999, or model")
     step(added)
+    kit.add_commands(subparsers)
     command("list", commands.do_list, "List plug-ins and recipes, and where each comes from.")
     command("schema", commands.do_schema, "Print the JSON schema of recipes, for editors.")
     return parser
@@ -245,7 +246,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     takes_keys = hasattr(args, "overrides")
     if rest and (not takes_keys or any(text.startswith("-") for text in rest)):
         strange = [text for text in rest if not takes_keys or not _is_key(text)]
-        advice = "; keys of the recipe are given as key=value" if takes_keys else ""
+        advice = "; keys of a recipe are given as key=value" if takes_keys else ""
         parser.error(
             f"unrecognized arguments: {' '.join(strange)} (`rawdiff {args.command} --help` lists "
             f"the options{advice})"

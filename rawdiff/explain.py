@@ -66,6 +66,12 @@ def _problems(
             yield f"`{key}` is not a key; {hint}"
         elif detail["type"] == "missing":
             yield f"`{key}` is missing."
+        elif detail["type"] == "model_type" and isinstance(detail.get("input"), BaseModel):
+            made = type(detail["input"])  # by an entry point in the wrong group
+            yield (
+                f"`{key}` must be of the kind {detail['ctx']['class_name']}, but its plug-in is "
+                f"{made.__module__}.{made.__qualname__}; mend the entry points of that package."
+            )
         else:
             message = PLAIN_WORDS.get(detail["type"], detail["msg"].removeprefix("Value error, "))
             found = detail.get("input")

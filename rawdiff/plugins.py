@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -73,7 +74,7 @@ def load_plugin(kind: Kind, name: str) -> Any:
         near = difflib.get_close_matches(name, points, n=1, cutoff=0.5)
         hint = f" Did you mean `{near[0]}`?" if near else ""
         raise UserError(
-            f"No plug-in `{name}` in rawdiff.{kind}; there are: {', '.join(sorted(points))}.{hint} "
+            f"{missing_words(kind, name)}; there are: {', '.join(sorted(points))}.{hint} "
             "A plug-in of your own needs its entry point installed (`pip install -e .`)."
         )
     point, *rivals = points[name]
@@ -87,9 +88,48 @@ def load_plugin(kind: Kind, name: str) -> Any:
         return point.load()
     except Exception as error:
         raise UserError(
-            f"Plug-in `{name}` of {_package(point)} (rawdiff.{kind}: {point.value}) cannot be "
-            f"imported: {type(error).__name__}: {error}. Mend or uninstall that package."
+            f"{_origin(kind, name)} cannot be imported: {type(error).__name__}: {error}. Mend or "
+            "uninstall that package."
         ) from error
+
+
+def missing_words(kind: str, name: str) -> str:
+    """How the error begins of a plug-in that is not there."""
+    return f"No plug-in `{name}` in rawdiff.{kind}"
+
+
+def make_plugin(kind: Kind, name: str, keys: Mapping[str, Any]) -> Any:
+    """The settings object of a plug-in.
+
+    ValidationError for wrong keys; UserError for a plug-in that is not there, or is none.
+    """
+    target = load_plugin(kind, name)
+    try:
+        made = target(**keys)
+    except TypeError as error:
+        raise UserError(f"{_origin(kind, name)} cannot be used: {error}.") from error
+    if not isinstance(made, BaseModel):
+        raise UserError(
+            f"{_origin(kind, name)} cannot be used: it must be a class that derives from the one "
+            f"of its kind, but makes a {type(made).__name__}."
+        )
+    return made
+
+
+def _origin(kind: Kind, name: str) -> str:
+    """In words: which plug-in, of which package."""
+    point = _entry_points(kind)[name][0]
+    return f"Plug-in `{name}` of {_package(point)} (rawdiff.{kind}: {point.value})"
+
+
+def plugins_of_others() -> dict[str, dict[str, str]]:
+    """Names and packages of plug-ins that rawdiff does not bring itself, by kind."""
+    found: dict[str, dict[str, str]] = {}
+    for kind in KINDS:
+        for plugin in plugins(kind):
+            if plugin.package.split()[0] != "rawdiff":
+                found.setdefault(kind, {})[plugin.name] = plugin.package
+    return found
 
 
 def plugin_name(kind: Kind, target: type) -> str:
@@ -117,9 +157,7 @@ def build_plugin(kind: Kind, section: Any) -> Any:
     if (name := section.get("name", DEFAULTS.get(kind))) is None:
         raise ValueError(f"`name:` is missing; it says which of the {kind} is meant")
     try:
-        return load_plugin(kind, name)(**keys)
-    except TypeError as error:
-        raise UserError(f"Plug-in `{name}` cannot be used: {error}.") from error
+        return make_plugin(kind, name, keys)
     except ValidationError as error:
         raise WrongKeysError(error, load_plugin(kind, name)) from error
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from rawdiff.explain import WrongKeysError, explain
 from rawdiff.files import write_text
 from rawdiff.model.network import NetworkSettings
 from rawdiff.model.settings import SIZES
-from rawdiff.plugins import DEFAULTS, Kind, load_plugin, plugins
+from rawdiff.plugins import DEFAULTS, Kind, load_plugin, make_plugin, missing_words, plugins
 from rawdiff.recipe import Recipe
 
 PLUGIN_SECTIONS: dict[str, Kind] = {
@@ -25,6 +26,8 @@ PLUGIN_SECTIONS: dict[str, Kind] = {
     "adapter": "adapters",
     "model": "networks",
 }
+ENVIRONMENT, PLUGINS = "environment.json", "plugins"
+"""Where a run says which packages brought plug-ins to it."""
 DEFAULT_NAMES = {section: DEFAULTS.get(kind) for section, kind in PLUGIN_SECTIONS.items()}
 
 
@@ -181,7 +184,34 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def parse_recipe(content: dict[str, Any], source: str) -> Recipe:
-    """Validate plain data as a recipe; `source` stands in error messages."""
+    """Validate plain data as a recipe; `source` stands in error messages.
+
+    Where a plug-in is not there any more, the package is named that brought it to the run.
+    """
+    try:
+        return _parsed(content, source)
+    except UserError as error:
+        folders = [Path(source).parent, Path(str(content.get("run_dir", ".")))]
+        brought = {line for folder in folders for line in _brought(folder, str(error))}
+        if brought:
+            raise UserError("\n".join([str(error), *sorted(brought)])) from error
+        raise
+
+
+def _brought(folder: Path, problem: str) -> Iterator[str]:
+    """Packages whose plug-ins are missing now; `folder` may be a run's, that says what it used."""
+    try:
+        environment = json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8"))
+        recorded = environment[PLUGINS].items()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return
+    for kind, packages in recorded:
+        for name, package in packages.items():
+            if missing_words(kind, name) in problem:
+                yield f"{folder} was made with `{name}` of {package}: install that package again."
+
+
+def _parsed(content: dict[str, Any], source: str) -> Recipe:
     problems: list[str] = []
     broken: set[str] = set()  # sections whose problems are known, and no others of theirs
     content = dict(content)
@@ -189,16 +219,13 @@ def parse_recipe(content: dict[str, Any], source: str) -> Recipe:
         value = content.get(section)
         name = value.get("name", DEFAULTS.get(kind)) if isinstance(value, dict) else None
         if isinstance(value, dict) and name is not None:
-            plugin = load_plugin(kind, str(name))
             keys = {key: item for key, item in value.items() if key != "name"}
             try:
-                content[section] = plugin(**keys)
+                content[section] = make_plugin(kind, str(name), keys)
             except ValidationError as error:
-                problems += explain(error, plugin, (section,))
+                problems += explain(error, load_plugin(kind, str(name)), (section,))
                 broken.add(section)
                 del content[section]
-            except TypeError as error:
-                raise UserError(f"Plug-in `{name}` cannot be used: {error}.") from error
     try:
         recipe = Recipe.model_validate(content)
     except ValidationError as error:

@@ -6,9 +6,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
+import zarr
 from runs import checkpoint_tensors, small_recipe, write_arrays
 
 from rawdiff import plugins
@@ -83,6 +85,29 @@ def test_a_network_of_a_stranger_trains_continues_samples_scores_and_goes_out(
         assert main([str(part) for part in command]) == 0
     assert main(["export", str(whole), str(tmp_path / "out")]) == 0
     assert torch.equal(load(tmp_path / "out").sample(2, label=1), load(whole).sample(2, label=1))
+
+
+def _save(x: np.ndarray, path: Path) -> None:
+    if path.suffix == ".npy":
+        np.save(path, x)
+    elif path.suffix == ".zarr":
+        zarr.save_array(path, x)
+    else:
+        with h5py.File(path, "w") as file:
+            file["x"] = x
+
+
+@pytest.mark.parametrize("suffix", ["npy", "zarr", "h5"])
+def test_the_recipe_on_arrays_has_ten_lines_and_trains(suffix, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    _save(np.random.default_rng(0).normal(size=(20, 2, 8, 8)), tmp_path / f"fields.{suffix}")
+    (recipe,) = _blocks(ROOT / "docs" / "arrays.md", "yaml")
+    assert len(recipe.splitlines()) <= 10
+    (tmp_path / "fields.yaml").write_text(recipe.replace(".npy", f".{suffix}"))
+    few = ["train.num_steps=2", "train.batch_size=4", "model.width=32", "train.tensorboard=false"]
+    assert main(["train", "fields.yaml", *few]) == 0
+    sampled = load("runs/fields").sample(2, num_steps=2)
+    assert sampled.shape == (2, 2, 8, 8)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

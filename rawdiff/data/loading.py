@@ -33,7 +33,7 @@ class Subset:
         indices = [int(self.indices[i]) for i in positions]
         samples, info = self.dataset.get_batch(indices), self.info
         for index, sample in zip(indices, samples, strict=True):
-            if wrong := _unlike(sample, info):
+            if wrong := unlike(sample, info):
                 name = type(self.dataset).__name__
                 raise UserError(
                     f"Sample {index} of {name} {wrong}. Correct the dataset or its `info`."
@@ -54,7 +54,7 @@ class Subset:
         return (self.render(batch) for batch in stored)
 
 
-def _unlike(sample: Sample, info: DataInfo) -> str | None:
+def unlike(sample: Sample, info: DataInfo) -> str | None:
     """How a sample differs from what its dataset says of itself."""
     shape = info.shape if info.stored_shape is None else info.stored_shape
     if sample.x.shape != shape:

@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from rawdiff.plugins import plugins_of_others
+from rawdiff.recipe_file import PLUGINS
 from rawdiff.version import __version__
 
 
@@ -56,6 +58,7 @@ def describe_environment() -> dict[str, Any]:
         "num_cpus": os.cpu_count(),
         "num_threads": torch.get_num_threads(),
         "system": platform.platform(),
+        PLUGINS: plugins_of_others(),
         "packages": {d.name: d.version for d in sorted(distributions(), key=lambda d: d.name)},
     }
 

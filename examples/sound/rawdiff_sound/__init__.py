@@ -1,0 +1,1 @@
+"""Mono sound for rawdiff."""

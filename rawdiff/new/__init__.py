@@ -1,0 +1,1 @@
+"""Packages of a stranger's own, written to begin with."""
