@@ -131,7 +131,7 @@ def read_stations(path: Path, info: DataInfo, grid: PatchGrid) -> tuple[Stations
     for column in seen:
         values[info.channels.index(column)] = _numbers(path, table, column)
     places = tuple(zip(*(_numbers(path, table, name) for name in names), strict=True))
-    if any(math.isnan(number) for place in places for number in place):
+    if not all(math.isfinite(number) for place in places for number in place):
         raise UserError(f"{path} has a station without a place; fill in {', '.join(names)}.")
     return Stations(positions=places), values
 

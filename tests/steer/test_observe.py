@@ -68,6 +68,36 @@ def test_stations_are_interpolated_between_grid_points_in_the_data_s_coordinates
     assert found.tolist() == [5.5, 13.5]
 
 
+def test_stations_of_a_region_may_be_given_on_any_turn_of_the_globe() -> None:
+    longitude = (350.0, 355.0, 360.0, 365.0)
+    lat = (60.0, 40.0, 20.0, 0.0)
+    info = DataInfo(
+        shape=(1, 4, 4),
+        channels=("t",),
+        coordinates={"lat": lat, "lon": longitude},
+        periods={"lon": 360.0},
+    )
+    grid = PatchGrid(GridAdapter(patch_size=(2, 2), axis_names=("lat", "lon")).axes((1, 4, 4), {}))
+    x = torch.arange(4.0).expand(1, 1, 4, 4)  # 0 to 3 from west to east
+    places = ((60, 350), (60, -10), (60, -2.5), (60, 0), (60, 2.5), (60, 5), (60, 365), (60, 725))
+    found = Stations(positions=places).measure(info, grid)(x)[0, 0]
+    assert found.tolist() == [0, 0, 1.5, 2, 2.5, 3, 3, 3]
+    for place in (-11, 6, 180, 349):
+        with pytest.raises(UserError, match=f"lies at lon {place}, outside .* from 350 to 365"):
+            Stations(positions=((60, place),)).measure(info, grid)
+
+
+def test_a_station_on_the_edge_is_inside_whatever_float32_made_of_the_edge() -> None:
+    edge = tuple(np.float32([50.3, 50.2, 50.1]).astype(float))
+    info = DataInfo(shape=(1, 3), channels=("t",), coordinates={"lat": edge})
+    grid = PatchGrid(GridAdapter(patch_size=(1,), axis_names=("lat",)).axes((1, 3), {}))
+    places = ((50.3,), (50.1,))
+    found = Stations(positions=places).measure(info, grid)(torch.arange(3.0).view(1, 1, 3))
+    assert found.flatten().tolist() == pytest.approx([0, 2], abs=1e-3)
+    with pytest.raises(UserError, match=r"lies at lat 50\.09"):
+        Stations(positions=((50.09,),)).measure(info, grid)
+
+
 def test_a_station_on_a_grid_point_does_not_feel_that_its_neighbours_are_missing() -> None:
     x = torch.full((1, 2, 4, 8), torch.nan)
     x[:, :, 1, 2] = 7.0
@@ -248,6 +278,21 @@ def test_a_setting_that_would_do_nothing_here_is_refused(given, message) -> None
         model.sample(2, **given)
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"observe": np.full((1, 4, 4), 1e30)},
+        {"observe": SOME, "noise_std": 1e-30},
+        {"observe": np.zeros(1), "operator": lambda x: x.mean((1, 2, 3))[:, None]},
+    ],
+)
+@pytest.mark.parametrize("method", ["mmps", "dps"])
+def test_an_observation_that_float32_cannot_weigh_is_not_silently_left_out(given, method) -> None:
+    model = TrainedModel(_recipe(), FIELD.sampler(), {})
+    with pytest.raises(UserError, match="32-bit numbers cannot weigh"):
+        model.sample(2, **({"noise_std": 1e-30} | given), method=method)
+
+
 def test_more_than_memory_holds_is_refused_before_it_is_taken(monkeypatch) -> None:
     values = np.broadcast_to(np.float32(0), (10**9, 1, 4, 4))  # 60 GiB, were it not repeated
     monkeypatch.setattr(memory, "host_memory", lambda: 2**32)
@@ -273,6 +318,7 @@ def test_a_table_of_stations_brings_its_positions(tmp_path) -> None:
         ("lon,lat,q\n", "holds no values"),
         ("lon,lat,q\n45,60,1\nx,0,2\n", "line 3: `lon` is 'x', no number"),
         ("lon,lat,q\n45,,1\n", "without a place"),
+        ("lon,lat,q\n45,inf,1\n", "without a place"),
         ("lon,lat,q\n\n45,60,x\n", "line 3: `q` is 'x'"),
         ("lon,lat,q\n45,60,3,5\n", "line 2: more cells than the 3 columns"),
         ("lon,lat,q,q\n45,60,3,5\n", "two columns `q`"),
