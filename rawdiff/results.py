@@ -46,7 +46,7 @@ def sample_run(
         drawing = Drawing.of(model, folder.samples if out is None else out, facts)
         samples = drawing.samples
         with samples.held(processes.is_first):
-            missing = processes.from_first(lambda: samples.begin(say))
+            missing = processes.from_first(lambda: samples.begin(say, drawing.rehearse))
             if missing is not None:
                 try:
                     own = missing[processes.rank :: processes.count]

@@ -95,6 +95,13 @@ class Drawing:
         if progress:
             progress(self.samples.num_there(), total)
 
+    def rehearse(self) -> None:
+        """Draw the first sample in few steps. UserError for all that drawing would stumble over."""
+        few = {"num_steps": min(2, self.settings.num_steps), "num_frames": 0}
+        real = cache(lambda: open_data(self.model.recipe).real)
+        conditions = self._conditions(range(1), real)
+        self.model.sampler.draw(torch.arange(1), conditions, self.settings.model_copy(update=few))
+
     def finish(self) -> None:
         """The picture of the first samples, whoever drew them, and what all samples share."""
         shown = self.samples.shown()
@@ -125,21 +132,25 @@ class Drawing:
         save_film(stages, titles, self.samples.path / FILM)
         self.samples.add(FILM)
 
-    def _drawn(self, batch: range, real: Callable[[], Subset], settings: SampleSettings) -> Drawn:
-        sampler = self.model.sampler
+    def _conditions(self, batch: range, real: Callable[[], Subset]) -> Conditions:
+        """What these samples are drawn for."""
         conditions = draw_conditions(
-            sampler.info,
-            settings.num_samples,
-            settings.labels,
+            self.model.sampler.info,
+            self.settings.num_samples,
+            self.settings.labels,
             real,
             slice(batch.start, batch.stop),
-            settings.template,
+            self.settings.template,
         )
-        if self.observed is not None:
-            conditions = replace(conditions, observed=self.observed[batch.start : batch.stop])
+        if self.observed is None:
+            return conditions
+        return replace(conditions, observed=self.observed[batch.start : batch.stop])
+
+    def _drawn(self, batch: range, real: Callable[[], Subset], settings: SampleSettings) -> Drawn:
+        conditions = self._conditions(batch, real)
         frames: list[Tensor] = []
         (x,) = draw_all(
-            sampler,
+            self.model.sampler,
             len(batch),
             conditions,
             settings,
