@@ -41,7 +41,7 @@ def sample_run(
         drawing = Drawing.of(model, folder.samples if out is None else out, facts)
         samples = drawing.samples
         with samples.held(processes.is_first):
-            missing = processes.from_first(lambda: samples.begin(say))
+            missing = processes.from_first(lambda: samples.begin(say, drawing.rehearse))
             if missing is not None:
                 own = missing[processes.rank :: processes.count]
                 drawing.draw(own, progress if processes.is_first else None)

@@ -86,6 +86,7 @@ class Framing:
                 "latitude": tuple(self.latitude.tolist()),
                 "longitude": tuple(np.unwrap(self.longitude, period=360).tolist()),
             },
+            periods={"longitude": 360.0},
             scalar_names=self.scalar_names,
             num_context_channels=self.num_context_channels,
             writer="fields",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -61,11 +62,43 @@ def _create(group: Any, name: str, like: Array, length: int) -> Any:
 
 @contextmanager
 def _opened(path: Path, mode: Literal["r", "w"]) -> Iterator[Any]:
-    if path.name.removesuffix(".partial").endswith(SUFFIXES["hdf5"]):
+    if not path.name.removesuffix(".partial").endswith(SUFFIXES["hdf5"]):
+        yield zarr.open_group(path, mode=mode)
+    elif mode == "r":
         with h5py.File(path, mode) as file:
             yield file
     else:
-        yield zarr.open_group(path, mode=mode)
+        with _Lasting(path, "w+") as lasting:
+            with h5py.File(lasting, mode) as file:
+                yield file
+            if lasting.failure is not None:
+                raise lasting.failure
+
+
+class _Lasting(io.FileIO):
+    """A file for HDF5, which cannot close one that fails (a full disk) without crashing Python.
+
+    So writing seems to succeed; `failure` is the first error, to be raised when all is closed.
+    """
+
+    failure: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        left = memoryview(data).cast("B")
+        size = len(left)
+        try:
+            while left and self.failure is None:
+                left = left[super().write(left) :]
+        except OSError as error:
+            self.failure = error
+        return size
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.failure = self.failure or error
+            return size or 0
 
 
 @contextmanager

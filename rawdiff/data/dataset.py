@@ -47,7 +47,8 @@ class DataInfo:
 
     `shape` is (C, …), that of a sample's x; where `render` makes x of something else, that has
     `stored_shape`; and `stored_context_shape` what it makes a context of. `channels` and `units`
-    have C entries. `coordinates` maps dim names to values in the data's own units. `value_range`
+    have C entries. `coordinates` maps dim names to values in the data's own units, `periods` those
+    that go around to a whole turn (360 for a longitude, of a part of the globe too). `value_range`
     are the smallest and largest value that can be stored (0 and 255 for 8-bit images); samples that
     are written out are clipped to it. `writer` names the plug-in that writes samples in the field's
     own files, `evaluators` those that score them beside those of any data. `attributes` are what
@@ -64,6 +65,7 @@ class DataInfo:
     channels: tuple[str, ...]
     units: tuple[str, ...] = ()
     coordinates: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    periods: Mapping[str, float] = field(default_factory=dict)
     class_names: tuple[str, ...] = ()
     scalar_names: tuple[str, ...] = ()
     num_context_channels: int = 0

@@ -98,6 +98,13 @@ class Drawing:
         if progress:
             progress(self.samples.num_there(), total)
 
+    def rehearse(self) -> None:
+        """Draw the first sample in few steps. UserError for all that drawing would stumble over."""
+        few = {"num_steps": min(2, self.settings.num_steps), "num_frames": 0}
+        real = cache(lambda: open_data(self.model.recipe).real)
+        conditions = self._conditions(range(1), real)
+        self.model.sampler.draw(torch.arange(1), conditions, self.settings.model_copy(update=few))
+
     def finish(self) -> None:
         """The picture of the first samples, whoever drew them, and what all samples share."""
         shown = self.samples.shown()

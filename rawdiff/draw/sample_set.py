@@ -55,11 +55,14 @@ class SampleSet:
         with locked(self.path) if holds else nullcontext():
             yield
 
-    def begin(self, say: Callable[[str], None]) -> list[range] | None:
+    def begin(
+        self, say: Callable[[str], None], rehearse: Callable[[], object]
+    ) -> list[range] | None:
         """The batches to draw, after what an earlier call left; None if the set is finished.
 
-        What a call with other settings wrote is deleted, and nothing else. UserError if the folder
-        holds anything but samples. Called by the process that holds the folder.
+        What a call with other settings wrote is deleted, and nothing else, when `rehearse` has
+        come to its end: a mistake costs no samples. UserError if the folder holds anything but
+        samples. Called by the process that holds the folder.
         """
         settings, found = self.path / SETTINGS_FILE, _files_of(self.path)
         before = _read(settings)
@@ -74,8 +77,11 @@ class SampleSet:
                 return None
             say(f"Of the samples there {len(gone):,} files are gone: all are drawn anew.")
         others = {entry.name for entry in self.path.iterdir()} - {LOCK_FILE, SETTINGS_FILE}
+        others = {name for name in others if not name.startswith(PARTS)}
         if others and not (settings.is_file() and found):
             raise UserError(f"{self.path} holds something else than samples; give another folder.")
+        if found:
+            rehearse()
         if before and other:
             say(f"Samples there are replaced: they have another {', '.join(other)}.")
         with writing(self.path):

@@ -13,6 +13,7 @@ from rawdiff.errors import UserError
 from rawdiff.steer.operator import Measure, Operator
 
 DEFAULT_NOISE = 0.01  # of an observation, relative to the spread of the data
+HEAVIEST = 1e36  # what methods sum up, in units of the noise; float32 ends at 3e38
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ class Evidence:
             number = seen.sum(-1, keepdim=True).clamp(min=1)
             spread = ((distance / noise).square().sum(-1, keepdim=True) / number).sqrt()
             spread = spread.clamp(min=1.0)
+        _require_weighable(distance / noise, spread)
         return cls(
             y=torch.where(seen, y, 0.0) / noise,
             values=torch.where(seen.view_as(values), values, torch.nan),
@@ -95,6 +97,20 @@ class Evidence:
         y = self.patcher.standardize(self.values)
         raw = torch.where(y.isnan(), self.patcher.raw(x), y)
         return self.patcher.adapter.patchify(raw).nan_to_num(0.0)
+
+
+def _require_weighable(distance: Tensor, spread: Tensor) -> None:
+    """UserError where distance [B, M] and spread, in units of the noise, overflow float32.
+
+    Methods would take such an observation for none, and draw freely.
+    """
+    most = distance.double().square().sum(-1).max() * spread.double().square().max().clamp(min=1)
+    if not bool(most < HEAVIEST):
+        raise UserError(
+            f"The observation lies {distance.abs().max().item():.2g} times its noise away from the "
+            "mean of the data: 32-bit numbers cannot weigh that. Look at its units, or give a "
+            "larger `noise_std`."
+        )
 
 
 def _along_channels(values: Tensor, shape: tuple[int, ...]) -> Tensor:

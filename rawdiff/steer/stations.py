@@ -16,6 +16,8 @@ from rawdiff.errors import UserError
 from rawdiff.grid import PatchGrid
 from rawdiff.steer.operator import Measure, Operator
 
+ROUNDING = 1e-3  # of a grid step: 0.1 degrees in float32, as files have it, is not 0.1
+
 
 class Stations(Operator):
     """Values [C, S] at S `positions`, one number for each dim after the channels.
@@ -94,16 +96,20 @@ def _grid_points(
     """Positions along one dim, in grid points from 0 on."""
     size = info.shape[1 + dim]
     points: Sequence[float] = range(size)
+    turn = None
     if _has_coordinates(info):
-        points = tuple(info.coordinates.values())[dim]
+        points, turn = tuple(info.coordinates.values())[dim], info.periods.get(name)
     values = np.asarray(points, dtype=np.float64)
     first, last = values[0], values[-1]
     numbers = np.arange(size, dtype=np.float64)
+    step = (last - first) / max(size - 1, 1)
     if len(grid.axes) == len(info.shape) - 1 and grid.axes[dim].period is not None:
-        period = (last - first) / max(size - 1, 1) * size
-        place = first + np.mod(place - first, period)
-        values, numbers = np.append(values, first + period), np.append(numbers, size)
-    outside = (place < values.min()) | (place > values.max()) | np.isnan(place)
+        turn = step * size
+        values, numbers = np.append(values, first + turn), np.append(numbers, size)
+    slack = ROUNDING * abs(step)
+    low, high = values.min() - slack, values.max() + slack
+    around = place if turn is None else low + np.mod(place - low, abs(turn))
+    outside = ~((around >= low) & (around <= high))  # NaN is
     if outside.any():
         number = int(outside.argmax())
         raise UserError(
@@ -111,4 +117,4 @@ def _grid_points(
             f"{first:g} to {last:g}. Leave it out, or mend its position."
         )
     order = np.argsort(values)
-    return np.interp(place, values[order], numbers[order])
+    return np.interp(around, values[order], numbers[order])

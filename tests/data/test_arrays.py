@@ -1,6 +1,9 @@
 """Arrays in every kind of file are the same samples, and every mistake is named with its cure."""
 
+import errno
 import pickle
+import subprocess
+import sys
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -247,3 +250,35 @@ def test_what_is_written_can_be_read_again(tmp_path: Path) -> None:
     assert data[0].label == 3
     assert len(ArrayDataset(path=second)) == 6
     assert '"lat"' in description.read_text()
+
+
+FULL = """
+import pathlib, resource, sys
+import numpy as np
+from rawdiff.data.array_archives import join_arrays, write_arrays
+
+folder = pathlib.Path(sys.argv[1])
+write_arrays(folder / "part.h5", {"x": np.ones((1000, 100), np.float32)})
+write_arrays(folder / "whole.h5", {"x": np.zeros((2, 3), np.float32)})
+before = (folder / "whole.h5").read_bytes()
+for room in (0, 500, 5_000, 300_000):  # bytes that fit on the disk
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
+    for write in (
+        lambda: write_arrays(folder / "whole.h5", {"x": np.ones((1000, 100), np.float32)}),
+        lambda: join_arrays([folder / "part.h5"] * 3, folder / "whole.h5"),
+    ):
+        try:
+            write()
+        except OSError as error:
+            print(type(error).__name__, error.errno)
+    assert (folder / "whole.h5").read_bytes() == before
+    assert sorted(path.name for path in folder.iterdir()) == ["part.h5", "whole.h5"]
+"""
+
+
+def test_a_full_disk_ends_hdf5_with_an_error_and_leaves_what_was_there(tmp_path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, tmp_path], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [f"OSError {errno.EFBIG}"] * 8

@@ -133,6 +133,21 @@ def test_other_settings_replace_a_set_and_leave_what_others_put_there(run, out, 
     assert (out / "notes.txt").read_text() == "mine"
 
 
+def test_a_mistake_that_shows_when_drawing_costs_no_samples(run, out, capsys):
+    sample(run, out)
+    before = files(out)
+    beyond = out.parent / "beyond.npy"
+    np.save(beyond, np.full((2, 6, 6), 1e30, np.float32))
+    wrong, other = f"sample.observe.file={beyond}", out.parent / "other"
+    for target in (out, other):
+        capsys.readouterr()
+        assert sample(run, target, wrong) == 2
+        assert "32-bit numbers cannot weigh" in capsys.readouterr().err
+    assert files(out) == before
+    assert sample(run, other) == 0  # nothing that stays behind stands in the way
+    assert (other / "settings.json").read_bytes() == before["settings.json"]
+
+
 def test_a_set_with_lost_files_is_drawn_anew(run, out, drawn, capsys):
     assert sample(run, out) == 0
     before = files(out)

@@ -272,6 +272,21 @@ def test_a_setting_that_would_do_nothing_here_is_refused(given, message) -> None
         model.sample(2, **given)
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"observe": np.full((1, 4, 4), 1e30)},
+        {"observe": SOME, "noise_std": 1e-30},
+        {"observe": np.zeros(1), "operator": lambda x: x.mean((1, 2, 3))[:, None]},
+    ],
+)
+@pytest.mark.parametrize("method", ["mmps", "dps"])
+def test_an_observation_that_float32_cannot_weigh_is_not_silently_left_out(given, method) -> None:
+    model = TrainedModel(_recipe(), FIELD.sampler(), {})
+    with pytest.raises(UserError, match="32-bit numbers cannot weigh"):
+        model.sample(2, **({"noise_std": 1e-30} | given), method=method)
+
+
 def test_more_than_memory_holds_is_refused_before_it_is_taken(monkeypatch) -> None:
     values = np.broadcast_to(np.float32(0), (10**9, 1, 4, 4))  # 60 GiB, were it not repeated
     monkeypatch.setattr(memory, "host_memory", lambda: 2**32)
