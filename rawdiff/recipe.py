@@ -14,7 +14,7 @@ from rawdiff.explain import WrongKeysError
 from rawdiff.flow.settings import FlowSettings
 from rawdiff.model.network import NetworkSettings
 from rawdiff.parallel.settings import ParallelSettings
-from rawdiff.plugins import build_plugin, plugin_field, plugin_section
+from rawdiff.plugins import PluginSchema, build_plugin, plugin_field, plugin_section
 from rawdiff.precision import Device, Precision
 from rawdiff.sample_settings import SampleSettings
 from rawdiff.settings import Settings
@@ -200,7 +200,9 @@ class EvaluateSettings(Settings):
     many. [samples]"""
     num_reference: int = Field(default=5000, ge=2)
     """Training samples that they are compared with, spread evenly. [samples]"""
-    evaluators: dict[str, dict[str, Any]] | None = Field(default=None, min_length=1)
+    evaluators: (
+        Annotated[dict[str, dict[str, Any]], PluginSchema("evaluators", by_name=True)] | None
+    ) = Field(default=None, min_length=1)
     """Names of evaluators and their keys (default: all that run by default)."""
     size: Size | tuple[Size, ...] | None = None
     """Size to which generated and real samples alike are resampled before they are scored: one
