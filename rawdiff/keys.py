@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from rawdiff.errors import UserError
@@ -67,7 +68,7 @@ def overview(found: Sequence[Section]) -> Table:
     table = Table("section", "keys", "what it holds", box=None, pad_edge=False)
     for section in found:
         about = " ".join(section.about.partition("\n\n")[0].split())
-        table.add_row(section.title, str(len(section.keys)), about)
+        table.add_row(section.title, str(len(section.keys)), escape(about))
     return table
 
 
@@ -211,7 +212,8 @@ def as_tables(found: Sequence[Section]) -> Iterator[Table]:
         for column in ("key", "unit", "default", "allowed", "meaning"):
             table.add_column(column, overflow="fold", ratio=3 if column == "meaning" else None)
         for key in section.keys:
-            table.add_row(key.name, key.unit, key.default, key.allowed, key.meaning)
+            cells = (key.name, key.unit, key.default, key.allowed, key.meaning)
+            table.add_row(*map(escape, cells))  # [n] is a shape, not a colour
         yield table
 
 

@@ -6,13 +6,11 @@ import argparse
 import json
 import sys
 
-from rich.console import Console
 from rich.table import Table
 
 from rawdiff import keys, plugins, recipe_file, schema
+from rawdiff.commands import console
 from rawdiff.files import write_text
-
-console = Console()
 
 
 def do_list(args: argparse.Namespace) -> None:
@@ -31,7 +29,7 @@ def do_schema(args: argparse.Namespace) -> None:
         sys.stdout.write(text)
     else:
         write_text(args.file, text)
-        console.print(f"written: {args.file}", markup=False, highlight=False)
+        console.print(f"written: {args.file}", markup=False)
 
 
 def do_keys(args: argparse.Namespace) -> None:
@@ -40,7 +38,7 @@ def do_keys(args: argparse.Namespace) -> None:
         sys.stdout.write(keys.as_markdown(found))
     elif args.words:
         for table in keys.as_tables(found):
-            console.print(table)
+            console.print(table, soft_wrap=False)
             console.print()
     else:
-        console.print(keys.overview(found))
+        console.print(keys.overview(found), soft_wrap=False)
