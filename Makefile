@@ -2,11 +2,12 @@
 # make demo-weather  generate weather, train on it, forecast and score, in minutes
 # make demo-molecules  train on small molecules that come with a library, generate and score some, in minutes
 # make figure2  the paper's toy: three predictions in 2 to 512 dimensions, in minutes
+# make docs     the documentation as a site, in site/index.html
 # make test     format, lint, types, import contracts, tests
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo demo-weather demo-molecules figure2 test clean
+.PHONY: demo demo-weather demo-molecules figure2 docs test clean
 
 .venv: constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -55,6 +56,9 @@ figure2: .venv
 	$(BIN)/python benchmarks/figure2.py studies/figure2
 	@echo "study:  studies/figure2/picture.png"
 	@echo "table:  studies/figure2/table.md"
+
+docs: .venv
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 test: .venv
 	$(BIN)/ruff format --check .

@@ -53,17 +53,18 @@ class Adapter(Settings, ABC):
 
 
 class GridAdapter(Adapter):
-    """Arrays with any number of dims, with no code: `adapter: {name: grid, patch_size: [4, 4]}`.
-
-    `axis_names` name the dims after the channels (default: axis0, axis1, …); those in `periodic`
-    close on themselves. `positions` places the patches of an axis irregularly, in patches.
-    """
+    """Arrays with any number of dims, with no code: `adapter: {name: grid, patch_size: [4, 4]}`."""
 
     patch_size: tuple[PatchLength, ...] = Field(min_length=1)
+    """Length of a patch along each dim after the channels. [grid points]"""
     axis_names: tuple[str, ...] = ()
+    """Names of these dims (default: axis0, axis1, …)."""
     periodic: tuple[str, ...] = ()
+    """Those of them that close on themselves, such as an angle."""
     positions: dict[str, tuple[float, ...]] = Field(default_factory=dict)
+    """By the name of an axis: where its patches lie, if not evenly. [patches]"""
     pad: bool = False
+    """Fills the last patches with missing values where the size is not a multiple."""
 
     @property
     def names(self) -> tuple[str, ...]:

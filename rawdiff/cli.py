@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from rich.console import Console
 
-from rawdiff import commands, kit
+from rawdiff import commands, kit, lookup
 from rawdiff.errors import UserError
 from rawdiff.parallel.processes import PeerFailedError, leave, speaks_for_all
 from rawdiff.train.stopping import STOPPED, StoppedError
@@ -167,8 +167,14 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--weights", help="an EMA such as decay_0.9999, or model")
     step(added)
     kit.add_commands(subparsers)
-    command("list", commands.do_list, "List plug-ins and recipes, and where each comes from.")
-    command("schema", commands.do_schema, "Print the JSON schema of recipes, for editors.")
+    command("list", lookup.do_list, "List plug-ins and recipes, and where each comes from.")
+    added = command("keys", lookup.do_keys, "Say what each key of a recipe means.")
+    added.add_argument(
+        "words", nargs="*", metavar="WORD", help="a section, a plug-in or a key: train, sample.eta"
+    )
+    added.add_argument("--markdown", action="store_true", help="as a page of documentation")
+    added = command("schema", lookup.do_schema, "Write the JSON schema of recipes, for editors.")
+    added.add_argument("file", type=Path, nargs="?", help="default: print it")
     return parser
 
 

@@ -346,20 +346,6 @@ def do_import(args: argparse.Namespace) -> None:
     exchange.import_model(form, file, out, say=_say)
 
 
-def do_list(args: argparse.Namespace) -> None:
-    table = Table("kind", "name", "where it comes from", box=None, pad_edge=False)
-    for kind in plugins.KINDS:
-        for plugin in plugins.plugins(kind):
-            table.add_row(kind, plugin.name, f"{plugin.package}  {plugin.target}")
-    for name, path in recipe_file.built_in_recipes().items():
-        table.add_row("recipes", name, str(path))
-    console.print(table)
-
-
-def do_schema(args: argparse.Namespace) -> None:
-    sys.stdout.write(json.dumps(recipe_file.recipe_schema(), indent=1) + "\n")
-
-
 @contextmanager
 def _bar(what: str) -> Iterator[Callable[[int, int], None]]:
     """Shows progress; call it with (done, total)."""

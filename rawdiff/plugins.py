@@ -9,7 +9,14 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, PlainSerializer, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    GetJsonSchemaHandler,
+    PlainSerializer,
+    ValidationError,
+)
+from pydantic_core import CoreSchema
 
 from rawdiff.errors import UserError
 from rawdiff.explain import WrongKeysError
@@ -167,9 +174,37 @@ def plugin_section(kind: Kind, plugin: BaseModel) -> dict[str, Any]:
     return {"name": plugin_name(kind, type(plugin)), **plugin.model_dump(mode="json")}
 
 
-def plugin_field(kind: Kind) -> tuple[BeforeValidator, PlainSerializer]:
+@dataclass(frozen=True)
+class PluginSchema:
+    """The JSON schema of a field that holds a plug-in: of each that is installed, or its name.
+
+    With `by_name` the field maps names of plug-ins to their keys.
+    """
+
+    kind: Kind
+    by_name: bool = False
+
+    def __get_pydantic_json_schema__(
+        self, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        loaded = {plugin.name: load_plugin(self.kind, plugin.name) for plugin in plugins(self.kind)}
+        keys = {name: handler(found.__pydantic_core_schema__) for name, found in loaded.items()}
+        if self.by_name:
+            return {"type": "object", "properties": keys, "additionalProperties": False}
+        for name, reference in keys.items():
+            section = handler.resolve_ref_schema(reference)
+            section["properties"] = {"name": {"const": name}} | section.get("properties", {})
+        choices = [*keys.values(), {"enum": [*keys]}]
+        if {"type": "null"} in handler(core_schema).get("anyOf", ()):
+            choices.append({"type": "null"})
+        default = {"default": DEFAULTS[self.kind]} if self.kind in DEFAULTS else {}
+        return {"anyOf": choices, **default}
+
+
+def plugin_field(kind: Kind) -> tuple[BeforeValidator, PlainSerializer, PluginSchema]:
     """What makes a field of settings hold a plug-in: `Annotated[Adapter, *plugin_field(…)]`."""
     return (
         BeforeValidator(lambda section: build_plugin(kind, section)),
         PlainSerializer(lambda plugin: None if plugin is None else plugin_section(kind, plugin)),
+        PluginSchema(kind),
     )

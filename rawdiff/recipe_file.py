@@ -11,14 +11,11 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from rawdiff.adapter import Adapter
-from rawdiff.data.dataset import Dataset
 from rawdiff.errors import UserError
 from rawdiff.explain import WrongKeysError, explain
 from rawdiff.files import write_text
-from rawdiff.model.network import NetworkSettings
 from rawdiff.model.settings import SIZES
-from rawdiff.plugins import DEFAULTS, Kind, load_plugin, make_plugin, missing_words, plugins
+from rawdiff.plugins import DEFAULTS, Kind, load_plugin, make_plugin, missing_words
 from rawdiff.recipe import Recipe
 
 PLUGIN_SECTIONS: dict[str, Kind] = {
@@ -255,25 +252,3 @@ def write_recipe(recipe: Recipe, path: Path) -> None:
 def read_recipe(path: Path) -> Recipe:
     """A resolved recipe, as a run or an export keeps it."""
     return parse_recipe(read_yaml(path), str(path))
-
-
-def recipe_schema() -> dict[str, Any]:
-    """JSON schema of a recipe for editors, with the keys of all installed plug-ins."""
-    schema = Recipe.model_json_schema()
-    schema["properties"]["extends"] = {"type": "string", "description": "A recipe to start from."}
-    definitions = schema["$defs"]
-    for section, kind in PLUGIN_SECTIONS.items():
-        choices = []
-        for plugin in plugins(kind):
-            part = load_plugin(kind, plugin.name).model_json_schema()
-            definitions |= part.pop("$defs", {})
-            part["properties"] = {"name": {"const": plugin.name}} | part.get("properties", {})
-            part["required"] = [] if plugin.name == DEFAULTS.get(kind) else ["name"]
-            choices.append(part)
-        schema["properties"][section] = {"oneOf": choices}
-    for base in (Adapter, Dataset, NetworkSettings):
-        definitions.pop(base.__name__, None)
-    for part in (schema, *definitions.values()):
-        part.pop("required", None) if part is not schema else None
-    schema["required"] = []  # a recipe that extends another need not repeat its keys
-    return schema

@@ -20,60 +20,76 @@ SampleNumber: TypeAlias = Annotated[int, Field(ge=0, lt=2**63)]
 class SampleSettings(Settings):
     """How samples are drawn. (arXiv 2511.13720: Heun, 50 steps, guidance inside [0.1, 1])
 
-    `solver: ancestral` adds new noise in each step, `eta` times as much as keeps its spread (0:
-    none): errors of early steps are mended, at the price of more steps. `solver: churn` adds a
-    little before each of Heun's steps: `churn` is the S_churn of Karras et al. 2022, which acts
-    within `churn_interval`. `times` says where the steps lie: evenly in t (`linear`), where the
-    noise is `shift` times as strong (`shifted`), or evenly in log(sigma) or the 7th root of sigma
-    (`logsnr`, `edm`) over `sigma_range`, with sigma the spread of noise on standardized data.
-    `weights` names an EMA of the run (`decay_0.9999`), or `model`; default: its first EMA.
-    `noise_scale` multiplies the noise that samples begin with, and all that is added later:
-    above 1 they differ more, which mends ensembles of too little spread (Couairon et al. 2024: 1.05
-    for weather).
-    `cfg_parallel` multiplies the part of guidance that lies along the prediction of x: 0 keeps
-    colours from saturating at large `cfg_scale`. (Sadat et al. 2024, arXiv 2410.02416)
-    `guide` are weaker weights of the run (`power_0.2`, or `model@2000` of the checkpoint at step
-    2000): samples move away from what they do worse, by `guide_scale` inside of `cfg_interval`.
-    (Karras et al. 2024, arXiv 2406.02507)
-    `compile` compiles the network when it is loaded, which pays for many samples.
-    `t_eps` bounds the 1 - t that sampling divides by. `labels` are drawn in turn (default: all
-    classes). `template` is the plug-in that says what samples are to be like (default: like real
-    ones); with `start` above 0 they begin at that time from its values and noise, which leaves
-    the more of them the nearer it is to 1. Samples `between` two others, named by number, begin
-    with noise that goes evenly from that of the one to that of the other. `observe` says what was
-    observed of the samples, which then agree with it. `writer` is the plug-in that writes files
-    (default: the one of the data); `num_frames` of the way to each sample are written, too: what
-    the network takes for the sample at evenly spaced times, and at last the sample.
+    sigma is the spread of noise on standardized data.
     """
 
     seed: int = Field(default=0, ge=0, lt=2**63)
+    """Of the noise: sample number i is the same for the same seed, whoever draws it. [-]"""
 
     solver: SolverName = "heun"
+    """How noise becomes data. `ancestral` adds new noise in each step, which mends errors of early
+    steps, at the price of more steps; `churn` adds a little before each of Heun's steps."""
     eta: float = Field(default=1.0, ge=0)
+    """Of `solver: ancestral`: the new noise, relative to what keeps its spread (0: none). [-]"""
     churn: float = Field(default=40.0, ge=0)
+    """Of `solver: churn`: S_churn of Karras et al. 2022. [-]"""
     churn_interval: tuple[float, float] = (0.02, 0.95)
+    """First and last time at which `churn` acts. [t]"""
     num_steps: int = Field(default=50, ge=1)
+    """Steps from noise to data. [steps]"""
     times: TimesName = "linear"
+    """Where the steps lie: evenly in t (`linear`), where the noise is `shift` times as strong
+    (`shifted`), or evenly in log(sigma) or the 7th root of sigma (`logsnr`, `edm`)."""
     shift: float = Field(default=3.0, gt=0)
+    """Of `times: shifted`: the factor of the noise at each step. [-]"""
     sigma_range: tuple[float, float] = (0.002, 80.0)
+    """Of `times: logsnr` and `edm`: the smallest and the largest sigma. [standard deviations]"""
     cfg_scale: float = Field(default=1.0, ge=0)
+    """Classifier-free guidance: how far samples move away from those without a label; 1: none.
+    [-]"""
     cfg_interval: tuple[float, float] = (0.1, 1.0)
+    """First and last time at which guidance acts. [t]"""
     cfg_parallel: float = Field(default=1.0, ge=0, le=1)
+    """Factor of the part of guidance that lies along the prediction of x: 0 keeps colours from
+    saturating at large `cfg_scale`. (Sadat et al. 2024, arXiv 2410.02416) [-]"""
     guide: str | None = None
+    """Weaker weights of the run (`power_0.2`, or `model@2000` of the checkpoint at step 2000), away
+    from whose errors samples move. (Karras et al. 2024, arXiv 2406.02507)"""
     guide_scale: float = Field(default=2.0, ge=0)
+    """How far samples move away from those of `guide`, inside of `cfg_interval`; 1: not at all.
+    [-]"""
     noise_scale: float = Field(default=1.0, gt=0)
+    """Factor of the noise that samples begin with, and of all that is added later: above 1 they
+    differ more, which mends ensembles of too little spread. (Couairon et al. 2024: 1.05 for
+    weather) [-]"""
     t_eps: float = Field(default=1e-3, gt=0, lt=1)
+    """Smallest 1 - t that sampling divides by. [t]"""
     start: float = Field(default=0.0, ge=0, lt=1)
+    """Time at which samples begin from the values of the `template` and noise; the nearer to 1, the
+    more of them is left. [t]"""
     weights: str | None = None
+    """An average of the run (`decay_0.9999`, `power_0.1`), or `model` (default: its first
+    average)."""
     compile: bool = False
+    """Compiles the network when it is loaded, which pays for many samples."""
     num_samples: int = Field(default=64, ge=1)
+    """How many are drawn. [samples]"""
     batch_size: int = Field(default=64, ge=1)
+    """How many are drawn at a time; they do not depend on it. [samples]"""
     labels: tuple[int, ...] | None = Field(default=None, min_length=1)
+    """Classes that are drawn in turn, counted from 0 (default: all). [classes]"""
     template: Annotated[Template | None, *plugin_field("templates")] = None
+    """What samples are to be like (default: like real ones)."""
     between: tuple[SampleNumber, SampleNumber] | None = None
+    """Numbers of two samples of the seed: the noise goes evenly from that of the one to that of the
+    other. [samples]"""
     observe: ObserveSettings | None = None
+    """What was observed of the samples, which then agree with it."""
     num_frames: int = Field(default=0, ge=0)
+    """Frames of the way to each sample that are written, too: what the network takes for the sample
+    at evenly spaced times, and at last the sample. [frames]"""
     writer: Annotated[Writer | None, *plugin_field("writers")] = None
+    """What writes the files (default: that of the data)."""
 
     @field_validator("labels", mode="before")
     @classmethod

@@ -7,9 +7,15 @@ from pydantic import BaseModel, ConfigDict, field_validator
 
 
 class Settings(BaseModel):
-    """Fields are the keys that a recipe may write; an unknown key is an error."""
+    """Fields are the keys that a recipe may write; an unknown key is an error.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    The text under a field is its description, in docs and editors. It ends with the unit of a
+    number, such as `[samples]`, or with `[-]` where it has none.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     @field_validator("*", mode="after")
     @classmethod

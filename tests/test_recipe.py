@@ -1,7 +1,6 @@
 """Recipes: extending, overriding, errors that help, and the schema for editors."""
 
 import itertools
-import json
 import re
 from pathlib import Path
 
@@ -15,8 +14,6 @@ from rawdiff.recipe_file import (
     load_recipe,
     merge,
     read_recipe,
-    recipe_folder,
-    recipe_schema,
     write_recipe,
 )
 
@@ -193,16 +190,6 @@ def test_a_recipe_that_is_not_there_is_told_its_nearest(tmp_path) -> None:
         load_recipe(_write(tmp_path / "broken.yaml", "a: [1,"))
     with pytest.raises(UserError, match="must hold `key: value`"):
         load_recipe(_write(tmp_path / "list.yaml", "- 1"))
-
-
-def test_the_schema_for_editors_is_up_to_date_and_knows_all_plug_ins() -> None:
-    schema = recipe_schema()
-    names = {part["properties"]["name"]["const"] for part in schema["properties"]["data"]["oneOf"]}
-    assert {"array", "image_folder", "packed", "digits"} <= names
-    stored = json.loads((recipe_folder() / "recipe.schema.json").read_text())
-    assert stored == json.loads(json.dumps(schema)), (
-        "run `rawdiff schema > recipes/recipe.schema.json`"
-    )
 
 
 def test_a_resolved_recipe_is_plain_yaml(recipe) -> None:

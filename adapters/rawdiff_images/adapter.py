@@ -27,13 +27,12 @@ RowsColumns = Annotated[
 
 
 class ImageAdapter(Adapter):
-    """Images [C, H, W] in patches of `patch_size` pixels.
-
-    `pad` fills the last patches with missing values where the size is not a multiple.
-    """
+    """Images [C, H, W] in patches of pixels."""
 
     patch_size: RowsColumns
+    """Rows and columns of a patch; one number for both. [pixels]"""
     pad: bool = False
+    """Fills the last patches with missing values where the size is not a multiple."""
 
     def axes(
         self, shape: Sequence[int], coordinates: Mapping[str, Sequence[float]]

@@ -30,14 +30,10 @@ IMAGES = "arr_0"  # the key of images in a published .npz
 class FID(FeatureEvaluator):
     """Fréchet distance of Inception features; lower is better.
 
-    Images are rounded to 8 bits, and grey ones repeated to RGB. `weights` is the state dict of the
-    network that torch-fidelity uses (default: downloaded). `reference` is a folder of images,
-    cropped like training images, or a published .npz with `mu` and `sigma`, with images as
-    `arr_0`, or both (default: the training data, all of them). Beside FID there are
+    Images are rounded to 8 bits, and grey ones repeated to RGB. Beside FID there are
 
-    - `inception_score`, the mean of `num_splits` parts, and its spread `inception_score_std`;
-    - `precision` and `recall` from the pooled features, by the `num_neighbours` nearest, against
-      `num_manifold` images of the reference, spread evenly.
+    - `inception_score`, the mean over parts, and its spread `inception_score_std`;
+    - `precision` and `recall` from the pooled features, by nearest neighbours.
 
     A score is left out where its sets are too small (fewer images than splits, not more than
     neighbours), precision and recall also where the reference has no images.
@@ -48,10 +44,17 @@ class FID(FeatureEvaluator):
     by_default: ClassVar[bool] = False
 
     weights: Path | None = None
+    """State dict of the network that torch-fidelity uses, read without unpickling (default:
+    downloaded once, into torch's cache, and checked)."""
     reference: Path | None = None
+    """A folder of images, cropped like training images, or a published .npz with `mu` and `sigma`,
+    with images as `arr_0`, or both (default: the training data)."""
     num_splits: int = Field(default=10, ge=1)
+    """Parts of the Inception Score. [parts]"""
     num_neighbours: int = Field(default=3, ge=1)
+    """Neighbours by which precision and recall judge. [neighbours]"""
     num_manifold: int = Field(default=10_000, ge=2)
+    """Images of the reference for precision and recall, spread evenly. [images]"""
 
     def goal(self, key: str) -> Goal:
         if key == "inception_score_std":

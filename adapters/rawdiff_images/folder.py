@@ -34,24 +34,30 @@ class _Files(NamedTuple):
 
 
 class ImageFolder(Dataset):
-    """Images [C, H, W] of 8 bits, cropped to `size`: `path/<class>/<any folders>/<image>`.
+    """Images [C, H, W] of 8 bits, cropped: `path/<class>/<any folders>/<image>`.
 
-    Classes count from 0 in the order of their folders' names; with `labels: false` the images may
-    lie in any folders. Other files, and names that begin with a dot, are ignored. `num_classes`
-    is checked against the folder, and lets a recipe be checked without it. `flip` mirrors half of
-    the training images. `decode: reduced` decodes less of photographs that are at least twice as
-    large as needed, by which pixels change a little. `on_error: skip` lets the next readable image
-    stand in for a damaged one.
+    Classes count from 0 in the order of their folders' names. Other files, and names that begin
+    with a dot, are ignored.
     """
 
     path: Path
+    """The folder."""
     size: RowsColumns
+    """Rows and columns to which images are scaled and cropped; one number for both. [pixels]"""
     mode: Mode = "RGB"
+    """Colour, or grey."""
     flip: bool = True
+    """Mirrors half of the training images."""
     decode: Literal["full", "reduced"] = "full"
+    """`reduced` decodes less of photographs that are at least twice as large as needed, by which
+    pixels change a little."""
     labels: bool = True
+    """Whether folders are classes; with `false` the images may lie in any folders."""
     num_classes: int | None = Field(default=None, ge=1)
+    """Number of classes: is checked against the folder, and lets a recipe be checked without it.
+    [classes]"""
     on_error: Literal["stop", "skip"] = "stop"
+    """At a damaged image training stops, or the next readable one stands in for it."""
 
     @property
     def info(self) -> DataInfo:

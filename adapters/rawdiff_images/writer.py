@@ -15,12 +15,13 @@ from rawdiff.errors import UserError
 
 
 class PngWriter(Writer):
-    """One file for each image, `000042.png`; with `class_folders` below the name of its class.
+    """One file for each image, `000042.png`.
 
     Values are scaled from the data's range to 0 … 255 and rounded; missing values become black.
     """
 
     class_folders: bool = False
+    """Puts each image into a folder of the name of its class."""
 
     def write(
         self,

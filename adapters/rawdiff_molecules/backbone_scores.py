@@ -51,19 +51,22 @@ class Backbones(FeatureEvaluator):
     - `clashes`: pairs of CA under 3 Angstrom apart, without neighbours, for each residue;
       `radius`: mean radius of gyration over 2.2 N^0.38.
 
-    Of `num_compared` chains: `mean_tm`, the mean TM-score of all pairs (diversity: low), and
-    `clusters`, how many folds (TM over 0.5 links) there are for each chain. Of the same chains:
-    `nearest_tm`, the mean of the largest TM-score with a training chain (novelty: low), sought
-    among the `num_candidates` whose outline is most alike. So 496 and 256 pairs are superposed by
-    default, about 20 ms each.
+    Of some chains: `mean_tm`, the mean TM-score of all pairs (diversity: low), and `clusters`, how
+    many folds (TM over 0.5 links) there are for each chain; `nearest_tm`, the mean of the largest
+    TM-score with a training chain (novelty: low). A pair takes about 20 ms.
     """
 
     by_default: ClassVar[bool] = False  # data of backbones name it
 
     num_samples: int = Field(default=500, ge=2)
+    """Samples that are drawn, with labels in turn. [samples]"""
     num_reference: int | None = Field(default=2_000, ge=2)
+    """Training samples that they are compared with; `null`: all. [samples]"""
     num_compared: int = Field(default=32, ge=2)
+    """Chains of which pairs are superposed, 496 of 32. [chains]"""
     num_candidates: int = Field(default=8, ge=1)
+    """Training chains that each of them is superposed on: those whose outline is most alike.
+    [chains]"""
 
     def goal(self, key: str) -> Goal:
         if key in HIGH:

@@ -30,15 +30,16 @@ REPORT, TRAJECTORIES = "report.json", "trajectory"
 class BackboneWriter(Writer):
     """`000042.cif`, `000042.pdb` and a line on each in `report.json`.
 
-    Residues keep their numbers, insertion codes, chains and names. Those without a name are
-    called `unknown`: many programs read only names of amino acids. PDB files are left out with
-    `pdb: false`, and, with the reason in the report, where a chain does not fit into one.
+    Residues keep their numbers, insertion codes, chains and names. PDB files are left out, with the
+    reason in the report, where a chain does not fit into one.
     """
 
     num_drawn: ClassVar[int] = 20
 
     pdb: bool = True
+    """Whether PDB files are written, too."""
     unknown: Literal["GLY", "ALA", "UNK"] = Field(default="GLY")
+    """Name of residues without one: many programs read only names of amino acids."""
 
     def write(
         self,

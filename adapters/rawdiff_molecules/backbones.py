@@ -20,16 +20,17 @@ AtomName = Literal["N", "CA", "C", "O"]
 
 
 class Backbones(Stretches):
-    """Chains of `min_length` to `max_length` residues, centred; in training turned at random.
+    """Chains of residues, centred; in training turned at random.
 
-    x [3 A, max_length] are x, y and z of the A `atoms` of each residue in Angstrom, NaN where an
-    atom is missing and beyond the chain's end; the length is told as a scalar. Longer chains are
-    left out, or with `longer: windows` cut up. `label: fold` makes classes of their secondary
-    structure: mainly helices, mainly strands, both, or few of either.
+    x [3 A, max_length] are x, y and z of the A atoms of each residue in Angstrom, NaN where an atom
+    is missing and beyond the chain's end; the length is told as a scalar.
     """
 
     atoms: tuple[AtomName, ...] = Field(default=("N", "CA", "C", "O"), min_length=1)
+    """Atoms of each residue that are learned."""
     label: Literal["none", "fold"] = "none"
+    """`fold` makes classes of the chains' secondary structure: mainly helices, mainly strands,
+    both, or few of either."""
 
     @property
     def info(self) -> DataInfo:

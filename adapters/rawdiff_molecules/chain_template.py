@@ -19,9 +19,10 @@ APART = 7919  # between the real chains of one sample and the next: not all shor
 
 
 class ChainTemplate(Template):
-    """Chains without gaps, numbered from 1; `lengths` in turn, by default those of real ones."""
+    """Chains without gaps, numbered from 1."""
 
     lengths: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(default=None, min_length=1)
+    """Their lengths, in turn (default: those of real ones). [residues]"""
 
     def wanted(self, index: int, info: DataInfo, real: Callable[[], RealSamples]) -> Wanted:
         if self.lengths is None:

@@ -19,9 +19,10 @@ ITEM = re.compile(r"([A-Z][a-z]?)(\d*)")
 
 
 class FormulaTemplate(Template):
-    """Samples of these `formulas`, such as C7H10O2, which take turns."""
+    """Samples of given formulas."""
 
     formulas: tuple[str, ...] = Field(min_length=1)
+    """Such as C7H10O2; they take turns."""
 
     @field_validator("formulas")
     @classmethod

@@ -21,18 +21,18 @@ from rawdiff_molecules.reading import Reading
 
 
 class FragmentTemplate(Template):
-    """The first molecule of `path` (SDF, XYZ) as a part of the one that is drawn.
-
-    Its middle lies `offset` [x, y, z] Angstrom from that of the box. Within `reach` Angstrom of its
-    atoms the density stays what it is; `reach: 0` keeps nothing, for a `sample.start` above 0.
-    `atoms` are those that belong to it, numbered from 0 (default: all): leave out a hydrogen where
-    something is to grow.
-    """
+    """The first molecule of a file as a part of the one that is drawn."""
 
     path: Path
+    """The file (SDF, XYZ)."""
     atoms: tuple[int, ...] | None = Field(default=None, min_length=1)
+    """Those that belong to the part, numbered from 0 (default: all): leave out a hydrogen where
+    something is to grow. [atoms]"""
     offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """Where its middle lies from that of the box, along x, y and z. [Angstrom]"""
     reach: float = Field(default=0.8, ge=0)
+    """How far from its atoms the density stays what it is; 0 keeps nothing, for a `sample.start`
+    above 0. [Angstrom]"""
 
     def wanted(self, index: int, info: DataInfo, real: Callable[[], RealSamples]) -> Wanted:
         lattice = Lattice.of(info)

@@ -26,21 +26,25 @@ ONE_LETTER, UNKNOWN = "ACDEFGHIKLMNPQRSTUVWY", "UNK"
 class Layout(Settings):
     """The names of datasets (`group/name`) in an HDF5 file of flat arrays.
 
-    Entry e has the rows offsets[e] … offsets[e + 1] - 1 of the others. `coordinates` times `scale`
-    are Angstrom: [rows, 3] of a molecule's atoms, whose `elements` (symbols or numbers) must be
-    given; or [rows, K, 3] of the residues of a chain, where `atoms` names the K, null for one that
-    is not read. `sequence` has one or three letters for each residue, `numbers` its number, where a
-    gap is a missing residue. `id` is of each entry; it is the file's name and a number without.
+    Entry e has the rows offsets[e] … offsets[e + 1] - 1 of the others.
     """
 
     coordinates: str
+    """Positions: [rows, 3] of a molecule's atoms, or [rows, K, 3] of the residues of a chain."""
     offsets: str
+    """First row of each entry, and the end of the last."""
     elements: str | None = None
+    """Symbols or numbers of the atoms of molecules, which need them."""
     atoms: tuple[str | None, ...] = Field(default=BACKBONE, min_length=1)
+    """Names of the K atoms of a residue; `null` for one that is not read."""
     sequence: str | None = None
+    """One or three letters for each residue."""
     numbers: str | None = None
+    """Number of each residue, where a gap is a missing residue."""
     id: str | None = None
+    """Id of each entry (default: the file's name and a number)."""
     scale: PositiveFloat = 1.0
+    """Angstrom of one unit of the coordinates: 10 for nanometres. [Angstrom]"""
 
 
 def read_layout(

@@ -26,17 +26,20 @@ NUM_KEPT = 2  # maps in memory, of each process
 
 
 class MapCubes(Dataset):
-    """Cubes [1, n, n, n] of `num_voxels` cut out of the maps below the folder `path`.
+    """Cubes [1, n, n, n] cut out of the maps below a folder.
 
     They overlap by half. Each map is brought to mean 0 and spread 1, as units differ from map to
-    map. All must have voxels of `spacing` Angstrom. In training each cube is turned by one of the
-    24 rotations of a cube (`turn`); never mirrored.
+    map.
     """
 
     path: Path
+    """The folder of the maps (.mrc, .map, .ccp4, also .gz)."""
     num_voxels: int = Field(default=32, ge=2)
+    """Voxels of a cube along each axis. [voxels]"""
     spacing: Annotated[float, Field(gt=0)]
+    """Size of a voxel, which all maps must have. [Angstrom]"""
     turn: bool = True
+    """In training, turns each cube by one of the 24 rotations of a cube; never mirrored."""
 
     @property
     def info(self) -> DataInfo:

@@ -26,9 +26,10 @@ Voxels = Annotated[
 
 
 class Mol3dAdapter(Adapter):
-    """Densities [C, X, Y, Z] in patches of `patch_size` voxels."""
+    """Densities [C, X, Y, Z] in patches of voxels."""
 
     patch_size: Voxels
+    """Length of a patch along x, y and z; one number for all. [voxels]"""
 
     def axes(
         self, shape: Sequence[int], coordinates: Mapping[str, Sequence[float]]

@@ -46,8 +46,8 @@ class MoleculeEvaluator(FeatureEvaluator):
     Atoms are decoded from densities and bonds found by RDKit. Of all samples, `decoded` is the
     share with atoms, `connected` that with one fragment, `validity` that with bond orders of a
     neutral molecule that RDKit sanitizes, and `ions` that where only a charge of +1 or -1 gives
-    orders: with `ions: true` these are valid, too. `molecule_stability` is the share where every
-    atom has a valence that it can have, and `atom_stability` that of atoms.
+    orders. `molecule_stability` is the share where every atom has a valence that it can have, and
+    `atom_stability` that of atoms.
 
     Of the valid molecules of one fragment `uniqueness` is the share of different ones, `novelty`
     that of these which are not in the training data, and `strain` the median of their MMFF94
@@ -62,7 +62,9 @@ class MoleculeEvaluator(FeatureEvaluator):
     by_default: ClassVar[bool] = False
 
     num_samples: int = Field(default=1000, ge=2)
+    """Samples that are drawn, with labels in turn. [samples]"""
     ions: bool = False
+    """Counts as valid, too, what has bond orders only with a charge of +1 or -1."""
 
     def goal(self, key: str) -> Goal:
         return GOALS[key]

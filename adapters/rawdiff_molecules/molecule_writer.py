@@ -49,11 +49,11 @@ class MoleculeWriter(Writer):
 
     The report has one entry for each sample: formula, SMILES, how bonds were found, fragments,
     and what failed and why. In the SDF each atom has the height of its `peak` in the density.
-    `maps` adds the densities, as `maps/000042.mrc`. With `sample.num_frames` the way to each is in
-    `trajectory`.
+    With `sample.num_frames` the way to each is in `trajectory`.
     """
 
     maps: bool = False
+    """Writes the densities, too, as `maps/000042.mrc`."""
 
     def write(
         self,

@@ -30,33 +30,35 @@ COUNT = "num_"
 
 
 class Molecules(PocketDataset):
-    """Molecules as densities [C, X, Y, Z] on `num_voxels` voxels of `spacing` Angstrom.
+    """Molecules as densities [C, X, Y, Z]: in the channel of an element a sum over its atoms.
 
-    A channel for each of the `elements` (`auto`: those that occur), in each the sum of
-    exp(-(d / 0.93 radius)²) over its atoms. Molecules are centred. In training they are turned,
-    uniformly over all rotations, and moved by up to `max_shift` Angstrom along each axis (default:
-    half a voxel, with `pockets` 1 Angstrom) (`orientation: random`). Or they are not turned
-    (`none`), or each is laid in a pose of its own (`principal`), and not moved: the longest axis
-    along x, the shortest along z, which fits a flatter box and is learned in much less time. They
-    are never mirrored.
-
-    Molecules that could leave the box, that have other elements or more than `max_atoms` atoms
-    (default: any number) are left out, and counted.
-
-    `composition: true` tells the network how many atoms of each element a molecule has, as scalars;
-    new molecules are drawn for those of real ones, or for given ones.
+    An atom at distance d is exp(-(d / 0.93 radius)²). Molecules are centred, and never mirrored.
+    Those that could leave the box or have other elements are left out, and counted.
     """
 
     kind: ClassVar[Kind] = "molecules"
 
     elements: tuple[str, ...] | Literal["auto"] = "auto"
+    """Symbols of the elements, a channel for each; `auto`: those that occur."""
     num_voxels: Voxels = (32, 32, 32)
+    """Voxels of the box along x, y and z; one number for all. [voxels]"""
     spacing: Length = 0.4
+    """Size of a voxel. [Angstrom]"""
     radius: Length = 0.5
+    """Radius of an atom, whatever its element. [Angstrom]"""
     orientation: Literal["random", "none", "principal"] = "random"
+    """In training molecules are turned, uniformly over all rotations, and moved (`random`), moved
+    alone (`none`), or each is laid in a pose of its own and not moved (`principal`): the longest
+    axis along x, the shortest along z, which fits a flatter box and is learned in much less
+    time."""
     max_shift: Annotated[float, Field(ge=0)] | None = None
+    """How far they are moved along each axis in training (default: half a voxel, with `pockets` 1
+    Angstrom). [Angstrom]"""
     max_atoms: int | None = Field(default=None, ge=1)
+    """Molecules with more atoms are left out, and counted (default: any number). [atoms]"""
     composition: bool = False
+    """Tells the network how many atoms of each element a molecule has, as scalars; new molecules
+    are drawn for those of real ones, or for given ones."""
 
     @field_validator("elements")
     @classmethod

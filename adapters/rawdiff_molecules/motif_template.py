@@ -27,18 +27,20 @@ NEW = -1  # instead of the row of a residue that is known
 
 
 class MotifTemplate(Template):
-    """Parts of a chain in `path` (PDB, mmCIF) that stay as they are while the rest is drawn.
+    """Parts of a chain that stay as they are while the rest is drawn.
 
-    `contig: 10-20/A38-57/12` puts 10 to 20 new residues before A38 to A57 and 12 behind them; the
-    author's numbers are kept, new residues get free ones. `keep: A38-57` draws all other residues
-    of that chain anew; `keep: ""` all of them, for a `sample.start` above 0. `seed` is that of the
-    numbers of new residues.
+    The author's numbers are kept, new residues get free ones.
     """
 
     path: Path
+    """The file of the chain (PDB, mmCIF)."""
     contig: str | None = None
+    """`10-20/A38-57/12` puts 10 to 20 new residues before A38 to A57 and 12 behind them."""
     keep: str | None = None
+    """`A38-57` draws all other residues of that chain anew; an empty text all of them, for a
+    `sample.start` above 0."""
     seed: int = Field(default=0, ge=0, lt=2**63)
+    """Of the numbers of new residues, where `contig` leaves a choice. [-]"""
 
     @model_validator(mode="after")
     def _agree(self) -> MotifTemplate:

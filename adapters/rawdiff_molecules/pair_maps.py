@@ -16,18 +16,19 @@ from rawdiff_molecules.stretches import Stretches
 
 
 class PairMaps(Stretches):
-    """Chains of `min_length` to `max_length` residues L as maps [3, max_length, max_length].
+    """Chains of L residues as maps [3, max_length, max_length].
 
     Channels are the distance d of two CA, and sine and cosine of omega, the angle between their
-    side chains, which tells a chain from its mirror image; with `omega: false` distances alone.
-    `distance: log` is log(1 + d), which tells near ones more exactly; `linear` is d in Angstrom.
-    NaN beyond the chain's end and where an atom is missing. Maps are made on the device, of
-    backbones. The length is told as a scalar; longer chains are left out.
+    side chains, which tells a chain from its mirror image. NaN beyond the chain's end and where an
+    atom is missing. Maps are made on the device, of backbones. The length is told as a scalar.
     """
 
     min_length: int = Field(default=4, ge=4)
+    """Shorter chains are left out. [residues]"""
     distance: Literal["log", "linear"] = "log"
+    """`log` is log(1 + d), which tells near ones more exactly; `linear` is d in Angstrom."""
     omega: bool = True
+    """Whether there are the channels of omega; without them mirror images are alike."""
 
     @model_validator(mode="after")
     def _agree(self) -> PairMaps:

@@ -46,7 +46,9 @@ class PairMapScores(FeatureEvaluator):
     by_default: ClassVar[bool] = False  # data of maps name it
 
     num_samples: int = Field(default=500, ge=2)
+    """Samples that are drawn, with labels in turn. [samples]"""
     num_reference: int | None = Field(default=2_000, ge=2)
+    """Training samples that they are compared with; `null`: all. [samples]"""
 
     def goal(self, key: str) -> Goal:
         return "high" if key in ("decoded", "hand") else Backbones().goal(key)

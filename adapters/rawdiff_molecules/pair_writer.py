@@ -36,6 +36,7 @@ class PairMapWriter(Writer):
     num_drawn: ClassVar[int] = 20
 
     pdb: bool = True
+    """Whether PDB files are written, too."""
 
     def write(
         self,

@@ -14,9 +14,10 @@ from rawdiff.grid import Axis
 
 
 class PairMap2dAdapter(Adapter):
-    """Squares of `patch_size` residues each way; a gap in their numbers is one between patches."""
+    """Squares of residues; a gap in their numbers is one between patches."""
 
     patch_size: int = Field(default=8, ge=1)
+    """Residues of a patch each way. [residues]"""
 
     @property
     def _square(self) -> tuple[int, int]:

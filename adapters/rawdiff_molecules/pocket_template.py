@@ -20,15 +20,17 @@ from rawdiff_molecules.structures import TABLES
 
 
 class PocketTemplate(Template):
-    """The protein in `path` (PDB, mmCIF, BinaryCIF) around `centre` [x, y, z] in Angstrom.
+    """The protein around a place, into which molecules are drawn.
 
-    In training the centre is the mean of a molecule's atoms, hydrogens too where they are drawn,
+    In training the place is the mean of a molecule's atoms, hydrogens too where they are drawn,
     give or take what it was moved by. Of the file the protein alone counts, not the ligand that may
     be in it. Samples are written in the coordinates of the file.
     """
 
     path: Path
+    """The file of the protein (PDB, mmCIF, BinaryCIF)."""
     centre: tuple[float, float, float]
+    """x, y and z of the place. [Angstrom]"""
 
     def wanted(self, index: int, info: DataInfo, real: Callable[[], RealSamples]) -> Wanted:
         pocket = Pocket.of(info)

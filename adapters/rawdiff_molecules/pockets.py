@@ -27,19 +27,21 @@ from rawdiff_molecules.structures import TABLES
 
 
 class PocketDataset(EntryDataset, ABC):
-    """Molecules, with `pockets` in the proteins that they bind to.
+    """Molecules, or with `pockets` those in the pockets of proteins that they bind to.
 
-    `pockets` is a folder: X.pdb, X.cif or X.bcif (also .gz) is the protein of the molecule of id X,
-    or of those in the file X.sdf, in the same coordinates. Each of `pocket_elements` is a channel
-    of context, with atoms as wide as their van der Waals radii or as `pocket_radius`. A molecule
-    without a pocket, or with more than `max_pocket_atoms` around it (default: any number), is left
-    out, and counted.
+    A molecule without a pocket is left out, and counted.
     """
 
     pockets: str | None = None
+    """A folder: X.pdb, X.cif or X.bcif (also .gz) is the protein of the molecule of id X, or of
+    those in the file X.sdf, in the same coordinates (default: no pockets)."""
     pocket_elements: tuple[PocketElement, ...] = Field(("C", "N", "O", "S"), min_length=1)
+    """Elements of the protein's atoms, each a channel of context."""
     pocket_radius: Annotated[float, Field(gt=0)] | None = None
+    """Radius of these atoms (default: their van der Waals radii). [Angstrom]"""
     max_pocket_atoms: int | None = Field(default=None, ge=1)
+    """Molecules with more of them around are left out, and counted (default: any number).
+    [atoms]"""
     _pocket_copy: Path | None = PrivateAttr(default=None)
 
     @field_validator("pocket_elements")

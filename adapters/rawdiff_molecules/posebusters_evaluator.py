@@ -25,17 +25,19 @@ class PoseBustersEvaluator(FeatureEvaluator):
     """Share of samples that pass all checks of PoseBusters; higher is better.
 
     Each check has a score of its own: the share of connected molecules with bond orders that pass
-    it. One that takes longer than `timeout_s`, or ends the process that looks at it, passes none;
-    `unanswered` is the share of these. `energy` compares the energy with that of 50 conformers,
-    too, which takes ten times as long. Nothing is compared with the training data.
+    it. One that takes too long, or ends the process that looks at it, passes none; `unanswered` is
+    the share of these. Nothing is compared with the training data.
     (Buttenschoen, Morris and Deane 2024, doi:10.1039/D3SC04185A)
     """
 
     by_default: ClassVar[bool] = False
 
     num_samples: int = Field(default=1000, ge=2)
+    """Samples that are drawn, with labels in turn. [samples]"""
     energy: bool = False
+    """Compares the energy with that of 50 conformers, too, which takes ten times as long."""
     timeout_s: float = Field(default=30.0, gt=0)
+    """Longest time for one molecule. [seconds]"""
 
     def goal(self, key: str) -> Goal:
         return "low" if key == "unanswered" else "high"

@@ -17,9 +17,10 @@ AXES = ("residue", "chain")
 
 
 class Residue1dAdapter(Adapter):
-    """`num_residues` neighbours make a patch; a gap in their numbers is one between patches."""
+    """Neighbours along the chain make a patch; a gap in their numbers is one between patches."""
 
     num_residues: int = Field(default=1, ge=1)
+    """How many make a patch. [residues]"""
 
     def axes(
         self, shape: Sequence[int], coordinates: Mapping[str, Sequence[float]]

@@ -26,12 +26,9 @@ NUM_SHOWN = 5  # reasons of rejects
 
 
 class EntryDataset(Dataset, ABC):
-    """Entries of `path`: a file, a folder, a list of files (.txt), or a packed file (.h5).
+    """Entries of files: molecules, or chains of proteins.
 
-    Files are read once, by `rawdiff prepare`; samples are made from the packed copy. With a
-    `layout`, `path` is an HDF5 file of somebody else's arrays. An entry of an id that was there
-    before is rejected, or with `repeated_ids: number` kept under the id and a number, as
-    conformers need that share a title.
+    Files are read once, by `rawdiff prepare`; samples are made from the packed copy.
     """
 
     kind: ClassVar[Kind]
@@ -39,8 +36,12 @@ class EntryDataset(Dataset, ABC):
     """The settings that say what is read; others only select of it."""
 
     path: str
+    """A file, a folder, a list of files (.txt), or a packed file (.h5)."""
     layout: Layout | None = None
+    """Of an HDF5 file of somebody else's arrays, which `path` then is."""
     repeated_ids: Literal["reject", "number"] = "reject"
+    """An entry of an id that was there before is rejected, or kept under the id and a number, as
+    conformers need that share a title."""
     _copy: Path | None = PrivateAttr(default=None)
 
     @property
@@ -133,16 +134,15 @@ class EntryDataset(Dataset, ABC):
 
 
 class ChainDataset(EntryDataset, ABC):
-    """Chains of proteins, of the first of a file's `models` or of all.
-
-    Each chain is an entry, or with `chains: together` all of a model are one.
-    """
+    """Chains of proteins."""
 
     kind: ClassVar[Kind] = "chains"
     stored_by: ClassVar[tuple[str, ...]] = (*EntryDataset.stored_by, "models", "chains")
 
     models: Literal["first", "all"] = "first"
+    """Which of a file's models are read."""
     chains: Literal["split", "together"] = "split"
+    """Each chain is an entry, or all chains of a model `together` are one."""
 
     @property
     def reading(self) -> Reading:

@@ -17,15 +17,14 @@ from rawdiff_molecules.source import ChainDataset
 
 
 class Stretches(ChainDataset, ABC):
-    """Chains of `min_length` to `max_length` residues.
-
-    Longer ones are left out, or with `longer: windows` cut into stretches of `max_length` that
-    overlap by half.
-    """
+    """Chains, or stretches of them."""
 
     min_length: int = Field(default=1, ge=1)
+    """Shorter chains are left out. [residues]"""
     max_length: int = Field(ge=1)
+    """Residues of the longest chain; samples have room for so many. [residues]"""
     longer: Literal["leave_out", "windows"] = "leave_out"
+    """Longer chains are left out, or cut into stretches of `max_length` that overlap by half."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

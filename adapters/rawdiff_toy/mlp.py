@@ -15,15 +15,18 @@ from rawdiff.model.network import DropoutKey, Interface, Network, NetworkSetting
 
 
 class MLPSettings(NetworkSettings):
-    """A multilayer perceptron that sees all patches at once: `depth` linear layers, ReLU between.
+    """A multilayer perceptron that sees all patches at once, with ReLU between its layers.
 
-    Time enters as cosines and sines of `num_frequencies` frequencies, beside the patches.
-    (Li and He 2025, Fig. 2: five layers of 256 units)
+    Time enters as cosines and sines beside the patches. (Li and He 2025, Fig. 2: five layers of 256
+    units)
     """
 
     width: int = Field(default=256, ge=1, le=100_000)
+    """Units of a hidden layer. [units]"""
     depth: int = Field(default=5, ge=2, le=1000)
+    """Linear layers. [layers]"""
     num_frequencies: int = Field(default=16, ge=1, le=1000)
+    """Frequencies of the cosines and sines of time. [frequencies]"""
 
     def build(self, interface: Interface, grid: PatchGrid) -> MLP:
         return MLP(self, interface, grid)

@@ -13,15 +13,17 @@ from rawdiff_toy.plane import projection, spiral
 
 
 class Spiral(Dataset):
-    """Points [D, 1] of a spiral on a plane in D = `num_dims` dimensions: D channels, one patch.
+    """Points [D, 1] of a spiral on a plane in D dimensions: D channels, one patch.
 
-    Sample i depends on `seed` and i; another seed gives other points of the same spiral.
-    (Li and He 2025, arXiv 2511.13720, Fig. 2)
+    Sample i depends on the seed and i. (Li and He 2025, arXiv 2511.13720, Fig. 2)
     """
 
     num_dims: int = Field(default=512, ge=2, le=100_000)
+    """Dimensions in which the plane is buried. [dims]"""
     num_samples: int = Field(default=16_384, ge=1)
+    """Size of the set. [samples]"""
     seed: int = Field(default=0, ge=0, lt=2**63)
+    """Another one gives other points of the same spiral. [-]"""
 
     @property
     def info(self) -> DataInfo:

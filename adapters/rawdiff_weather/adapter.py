@@ -18,15 +18,18 @@ FULL_CIRCLE = 360.0  # degrees
 
 
 class WeatherAdapter(Adapter):
-    """Fields [C, …, latitude, longitude] in patches of `patch_size` grid points.
+    """Fields [C, …, latitude, longitude] in patches of grid points.
 
     Patches lie where the coordinates of the data say, levels by the logarithm of their pressure. A
-    longitude that goes all around closes on itself. `pad` fills the last rows of patches with
-    missing values where the number of latitudes (121, 181, 721) is not a multiple.
+    longitude that goes all around closes on itself.
     """
 
     patch_size: Annotated[tuple[PatchLength, ...], Field(min_length=2)]
+    """Length of a patch along each dim after the channels; latitude and longitude are the last.
+    [grid points]"""
     pad: bool = False
+    """Fills the last rows of patches with missing values where the number of latitudes (121, 181,
+    721) is not a multiple."""
 
     def axes(
         self, shape: Sequence[int], coordinates: Mapping[str, Sequence[float]]

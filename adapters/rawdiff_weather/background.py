@@ -20,11 +20,14 @@ from rawdiff_weather.times import TimeAxis
 
 
 class BackgroundSettings(Settings):
-    """`variables` and `levels` of `path`, as those of the data themselves (default: the same)."""
+    """Fields of another source."""
 
     path: str | tuple[str, ...]
+    """One or several stores, files or patterns of them."""
     variables: tuple[str, ...] | None = Field(default=None, min_length=1)
+    """Names of its fields (default: those of the data)."""
     levels: tuple[float, ...] | None = Field(default=None, min_length=1)
+    """Levels of its fields (default: those of the data). [hPa]"""
 
 
 class Corners(NamedTuple):

@@ -10,35 +10,29 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import (
-    Field,
-    NonNegativeFloat,
-    PositiveInt,
-    PrivateAttr,
-    model_validator,
-)
+from pydantic import PrivateAttr
 
 from rawdiff.data.dataset import DataInfo, Dataset, Finding, Sample
 from rawdiff.data.packed import packed_folder
 from rawdiff.errors import UserError, WrongDataError
-from rawdiff.series import Request, Rollout, Series
-from rawdiff.settings import Settings
+from rawdiff.series import Request, Rollout
 from rawdiff_weather.axes import Fields
-from rawdiff_weather.background import Background, BackgroundSettings
+from rawdiff_weather.background import Background
 from rawdiff_weather.baselines import Climatology
 from rawdiff_weather.expected import expected_info, require_shape
 from rawdiff_weather.forecast import Forecasts
-from rawdiff_weather.framing import Forcing, Framing, Target
+from rawdiff_weather.framing import Framing
 from rawdiff_weather.inspection import findings
 from rawdiff_weather.normal import climatology_of
 from rawdiff_weather.prepare import pack_states, require_same_states
 from rawdiff_weather.reading import Reader
 from rawdiff_weather.selection import Plan, Region, select
+from rawdiff_weather.settings import WeatherSettings
 from rawdiff_weather.shape import SampleShape
 from rawdiff_weather.source import Source, open_source
 from rawdiff_weather.states import packed_source, read_index
-from rawdiff_weather.times import Date, TimeAxis
-from rawdiff_weather.weighting import LevelWeights, weights
+from rawdiff_weather.times import TimeAxis
+from rawdiff_weather.weighting import weights
 from rawdiff_weather.windows import Windows, find_windows
 
 NAMES = ("standard_name", "long_name")  # what samples carry of the attributes of a variable
@@ -46,81 +40,14 @@ STORED_BY = ("path", "variables", "levels", "static", "step", "region", "member"
 """The settings that say which fields are read; others only frame them."""
 
 
-class ClimatologySettings(Settings):
-    """The mean of each season (month; day; day and hour: by the step of the data) over `time`.
-
-    `time` is [first, last] of the training data, and stays so for held-out data.
-    """
-
-    time: tuple[Date, Date]
-
-
-class WeatherDataset(Series):
+class WeatherDataset(WeatherSettings):
     """Fields [C, latitude, longitude] of zarr stores or NetCDF files, in the units of the files.
 
-    `path` is one or several stores (any fsspec URL), files or patterns of them. `variables` at
-    `levels` (hPa; or `temperature@850`) are predicted, in this order. `time` is [first, last], both
-    included, at every `step` (`6h`, `1 month`; default: that of the data) inside `region` [south,
-    north, west, east]. Of several members `member` or each is taken. `shape`, [channels, latitudes,
-    longitudes], is compared with the files, and lets a recipe be checked without them.
-
-    `past` states, one step apart, are known, the last of them `lead` steps before the one that is
-    predicted: as a `state`, as its change since then, a `tendency`, or as its difference from the
-    `background`, a `residual`. With several leads one model learns all of them, and is told which.
-    With no past, states are generated from nothing but the background: fields of another source
-    at the predicted time, such as coarse ones or a forecast, brought to this grid.
-    `static` fields and `forcings` of the predicted time are known, too. States are anomalies from
-    `climatology`, if that is given.
-
-    Levels are channels, or with `level_axis` an axis before latitude. With `num_times` so many
-    states, one step apart, are one sample, along an axis before that.
-
-    Errors weigh as the area of their grid cells, unless `area_weights: false`; as
-    `variable_weights` says (of a channel or of all of a variable; default 1); and with
-    `level_weights: pressure` as the pressure of their level, which is the mass of its layer.
+    Levels are channels. With past states a sample is a forecast; with none, states are generated
+    from nothing but the background. Errors weigh as all weights multiplied.
     """
 
-    path: str | tuple[str, ...]
-    variables: tuple[str, ...] = Field(min_length=1)
-    levels: tuple[float, ...] | None = Field(default=None, min_length=1)
-    time: tuple[Date, Date] | None = None
-    step: str | None = None
-    region: tuple[float, float, float, float] | None = None
-    member: int | None = None
-    shape: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None
-    past: int = Field(default=0, ge=0)
-    lead: PositiveInt | tuple[PositiveInt, ...] = 1
-    num_times: PositiveInt = 1
-    level_axis: bool = False
-    target: Target = "state"
-    background: BackgroundSettings | None = None
-    climatology: ClimatologySettings | None = None
-    static: tuple[str, ...] = ()
-    forcings: tuple[Forcing, ...] = ()
-    area_weights: bool = True
-    variable_weights: dict[str, NonNegativeFloat] = Field(default_factory=dict)
-    level_weights: LevelWeights = "equal"
     _copy: Path | None = PrivateAttr(default=None)
-
-    @model_validator(mode="after")
-    def _agree(self) -> WeatherDataset:
-        if self.target == "tendency" and not self.past:
-            raise ValueError(
-                "`target: tendency` is a change since the last known state: set `past`"
-            )
-        if self.target == "residual" and self.background is None:
-            raise ValueError("`target: residual` is a difference: set `background`")
-        if not self.leads or sorted(set(self.leads)) != list(self.leads):
-            raise ValueError(f"`lead: {list(self.leads)}` must be rising numbers of steps")
-        if self.num_times > 1 and len(self.leads) > 1:
-            raise ValueError("give several leads or `num_times`, not both: its times follow `lead`")
-        if len(self.leads) > 1 and not self.past:
-            raise ValueError("several leads are times since the last known state: set `past`")
-        return self
-
-    @property
-    def leads(self) -> tuple[int, ...]:
-        return (self.lead,) if isinstance(self.lead, int) else self.lead
 
     def plan(self, time: tuple[str, str] | None) -> Plan:
         """Of the fields in a range of times. WrongDataError for what the files do not have."""

@@ -36,19 +36,21 @@ YEARS = "years of climatology"
 
 
 class ForecastEvaluator(SeriesEvaluator):
-    """Forecasts from held-out states against what came.
-
-    From `num_inits` held-out times spread evenly (or from those in `inits`), `num_members` go
-    `num_steps` on. With `climatology`, training states are read for the baselines that need one.
-    """
+    """Forecasts from held-out states against what came."""
 
     by_default: ClassVar[bool] = False  # data of weather name it
 
     num_inits: int = Field(default=32, ge=1)
+    """Held-out times that forecasts begin at, spread evenly. [times]"""
     inits: tuple[str, ...] | None = None
+    """These times themselves, in place of `num_inits`."""
     num_steps: int | None = Field(default=None, ge=1)
+    """Length of a forecast (default: as far as a model with several leads goes from one state, or
+    ten times a single lead). [steps]"""
     num_members: int = Field(default=16, ge=1)
+    """Members of the ensemble from each time. [members]"""
     climatology: bool = True
+    """Reads training states, for the baselines that need them."""
 
     def score(
         self, draw: Draw, held_out: Series, train: Series, kept: Kept, folder: Path, say: Say

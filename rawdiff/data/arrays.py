@@ -24,28 +24,35 @@ from rawdiff.files import atomic, write_text
 class ArrayDataset(Dataset):
     """Samples [n, C, …] in a file: `data: {name: array, path: data.npz, labels: y}`.
 
-    `path` is a .npy, .npz, .zarr, zipped .zarr (.zip), .h5 or .hdf5 file with 1 to 4 dims after
-    the channels, NaN where missing. `key` names the array in it (default: the only one, or `x`).
-    `channel_dim` is where channels lie, counted with the samples' dim (1; -1: last); null: there
-    are none. An .npz is read into memory, all others piece by piece.
-
-    `labels` [n] counts from 0, `scalars` is [n] or [n, S], `context` [n, C', …] and `weight`
-    (broadcasts to x) have all dims of x, or lack only the first and then serve all samples. Each
-    is a key of the same file or, if it ends like one, another file with that array alone or
-    under its own name.
+    Labels, scalars, context and weight are each a key of the same file or, if it ends like one,
+    another file with that array alone or under its own name. Context and weight have all dims of x,
+    or lack only the first and then serve all samples.
     """
 
     path: Path
+    """A .npy, .npz, .zarr, zipped .zarr (.zip), .h5 or .hdf5 file with 1 to 4 dims after the
+    channels, NaN where missing. An .npz is read into memory, all others piece by piece."""
     key: str | None = None
+    """Name of the array in it (default: the only one, or `x`)."""
     channel_dim: int | None = 1
+    """Where channels lie, counted with the samples' dim (1; -1: last); `null`: there are none.
+    [dim]"""
     channels: tuple[str, ...] = ()
+    """Names of the channels (default: channel0, channel1, …)."""
     units: tuple[str, ...] = ()
+    """Unit of each channel, for the names of what is written."""
     labels: str | None = None
+    """Array [n] of classes, counted from 0."""
     num_classes: int | None = Field(default=None, ge=1)
+    """Number of classes (default: the largest label and one more). [classes]"""
     scalars: str | None = None
+    """Array [n] or [n, S] of numbers that the network is told of a sample."""
     scalar_names: tuple[str, ...] = ()
+    """Names of the scalars (default: scalar0, scalar1, …)."""
     context: str | None = None
+    """Array [n, C', …] of known values on the same grid."""
     weight: str | None = None
+    """Array of the weight of each value's error in the loss; it broadcasts to x."""
 
     @property
     def info(self) -> DataInfo:
@@ -254,12 +261,12 @@ class ArrayWriter(Writer):
 
     An archive holds `x` [n, C, …], float32 in data units, NaN where missing, and `labels` [n] if
     there are any; the JSON file the names of channels and classes, units and coordinates.
-    `data: {name: array, path: samples-000000.npz}` reads it again. With `format: zarr` or `hdf5`
-    all samples are in one file instead, `samples.zarr` or `samples.h5`. Frames [K, n, C, …] of
-    the way to them are in `frames-000000.npy`.
+    `data: {name: array, path: samples-000000.npz}` reads it again. Frames [K, n, C, …] of the way
+    to them are in `frames-000000.npy`.
     """
 
     format: Format = "npz"
+    """`zarr` or `hdf5`: all samples are in one file instead, `samples.zarr` or `samples.h5`."""
 
     @property
     def shared(self) -> tuple[str, ...]:

@@ -20,15 +20,16 @@ class GivenTemplate(Template):
     """Samples that begin from given ones: `sample.start` says at which time, nothing is kept.
 
     New sample i begins from given sample i, in turn where there are fewer. They are the held-out
-    samples of the recipe, or what `file` holds: values [n, C, …] in data units, .npy, .npz (the
-    only array, or `x`), .zarr or .h5; or a dataset `data`, such as `{name: image_folder,
-    path: photos, size: 64}`. Labels, scalars and context are those of the given samples; `label`
-    gives another to all.
+    samples of the recipe, those in `file`, or those of `data`. Labels, scalars and context are
+    those of the given samples.
     """
 
     file: Path | None = None
+    """Values [n, C, …] in data units: .npy, .npz (the only array, or `x`), .zarr or .h5."""
     data: Annotated[Dataset | None, *plugin_field("datasets")] = None
+    """A dataset, such as `{name: image_folder, path: photos, size: 64}`."""
     label: int | None = None
+    """Class of all new samples, counted from 0 (default: those of the given ones). [class]"""
 
     @model_validator(mode="after")
     def _one_source(self) -> GivenTemplate:

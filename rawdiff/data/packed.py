@@ -61,11 +61,13 @@ class PackedDataset(Dataset):
     """A packed dataset; samples, info and augmentation are the source's.
 
     The source's plug-in must be installed, but its files may be gone. Its damaged samples were
-    left out. The sizes of all files are checked at the first use, with `verify` their contents.
+    left out. The sizes of all files are checked at the first use.
     """
 
     path: Path
+    """The folder that `rawdiff prepare` wrote."""
     verify: bool = False
+    """Reads all files at the first use, and compares them with their checksums."""
 
     @property
     def info(self) -> DataInfo:

@@ -20,18 +20,18 @@ from rawdiff.settings import Settings
 
 
 class StandardizationSettings(Settings):
-    """`statistics` makes each channel mean 0 and spread 1, measured on the training data.
-
-    `num_samples` of it, spread evenly, are measured (default: all, which for terabytes takes as
-    long as an epoch); where values are missing, one of them must show it.
-    `fixed` uses the given `mean` and `std` for all channels: 127.5 and 127.5 bring 8-bit images to
-    [-1, 1]. `none` leaves values as they are.
-    """
+    """How raw values become those that the network sees, and come back."""
 
     mode: Literal["statistics", "fixed", "none"] = "statistics"
+    """`statistics` makes each channel mean 0 and spread 1, measured on the training data; `fixed`
+    uses the given `mean` and `std` for all channels; `none` leaves values as they are."""
     mean: float | None = None
+    """With `mode: fixed`, what is taken off: 127.5 for 8-bit images. [data units]"""
     std: float | None = Field(default=None, gt=0)
+    """With `mode: fixed`, what is divided by: 127.5 brings 8-bit images to [-1, 1]. [data units]"""
     num_samples: int | None = Field(default=None, ge=1)
+    """Training samples that are measured, spread evenly (default: all, which for terabytes takes as
+    long as an epoch); where values are missing, one of them must show it. [samples]"""
 
     @model_validator(mode="after")
     def _agree(self) -> StandardizationSettings:

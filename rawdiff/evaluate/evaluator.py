@@ -90,14 +90,16 @@ class OwnReference:
 class FeatureEvaluator(Scorer, ABC):
     """Scores a set of any size by features of its samples, which are kept on disk batch by batch.
 
-    `num_samples` are drawn, with labels in turn. Features are also taken of as many held-out
-    samples, if there are, and of `num_reference` of the training data (default: all). Samples of
-    the data are read `batch_size` at a time; drawn ones come as `sample.batch_size` says.
+    Features are also taken of as many held-out samples, if there are.
     """
 
     num_samples: int = Field(default=50_000, ge=2)
+    """Samples that are drawn, with labels in turn. [samples]"""
     num_reference: int | None = Field(default=None, ge=2)
+    """Training samples that they are compared with (default, and `null`: all). [samples]"""
     batch_size: int = Field(default=64, ge=1)
+    """Samples of the data that are read at a time; drawn ones come as `sample.batch_size` says.
+    [samples]"""
 
     @abstractmethod
     def features(

@@ -27,6 +27,8 @@ class Frechet(Evaluator):
     """
 
     num_components: int = Field(default=64, ge=1)
+    """Principal components, or as many as the reference can span: at most one fewer than its
+    samples have, and one for each value. [components]"""
 
     def score_keys(self, info: DataInfo) -> tuple[str, ...]:
         return ("",)

@@ -26,6 +26,7 @@ class Neighbours(Evaluator):
     """
 
     ratio: float = Field(default=1 / 3, gt=0, lt=1)
+    """A sample is a copy where d_1 is less than this times d_2. [-]"""
 
     def goal(self, key: str) -> Goal:
         """The fewer copies the better; a distance under that of real data is no merit."""

@@ -26,26 +26,30 @@ def auto_noise_scale(sizes: Sequence[int]) -> float:
 
 
 class FlowSettings(Settings):
-    """z_t = t x + (1 - t) eps; t = 0 is noise, t = 1 is data.
-
-    `prediction` is what the network's output means, `loss` the space in which it is compared.
-    Times are sigmoid(P_mean + P_std n), n ~ N(0, 1), or uniform. `noise_scale` is the spread of
-    the noise relative to standardized data; `auto` follows from the number of grid points. `t_eps`
-    bounds the 1 - t (and t) that training divides by. Labels are dropped with probability
-    `label_drop`, for guidance. `precondition` lets the input pass beside the network, with
-    `sigma_data` as the spread of standardized data (for `edm`). (arXiv 2511.13720)
-    """
+    """z_t = t x + (1 - t) eps; t = 0 is noise, t = 1 is data. (arXiv 2511.13720)"""
 
     prediction: Space = "x"
+    """What the network's output means: the clean data, the noise, or the velocity x - eps."""
     loss: Space = "v"
+    """The space in which it is compared with the truth."""
     time: Literal["logit-normal", "uniform"] = "logit-normal"
+    """Times of training: sigmoid(P_mean + P_std n) with n ~ N(0, 1), or uniform."""
     P_mean: float = -0.8
+    """Mean of logit(t): lower values train more on noise. [-]"""
     P_std: float = Field(default=0.8, gt=0)
+    """Spread of logit(t). [-]"""
     noise_scale: Annotated[float, Field(gt=0)] | Literal["auto"] = 1.0
+    """Spread of the noise relative to standardized data; `auto`: the root of the number of grid
+    points, over 256. [standard deviations]"""
     t_eps: float = Field(default=0.05, gt=0, lt=1)
+    """Smallest 1 - t (and t) that training divides by. [t]"""
     label_drop: float = Field(default=0.1, ge=0, le=1)
+    """Probability that a label is dropped, for guidance. [-]"""
     precondition: Literal["none", "linear", "edm"] = "none"
+    """How the input passes beside the network: not at all, or as written in the published ablation
+    or by Karras et al. 2022."""
     sigma_data: float = Field(default=0.5, gt=0)
+    """Spread of standardized data that `precondition: edm` counts on. [standard deviations]"""
 
     @model_validator(mode="after")
     def _agree(self) -> FlowSettings:

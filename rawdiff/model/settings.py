@@ -36,31 +36,45 @@ SIZES: dict[str, dict[str, Any]] = {
 class Architecture(NetworkSettings):
     """A plain Transformer. `size` fills in the published sizes; keys beside it win.
 
-    `bottleneck` is the width between the two linear layers that embed a patch (null: one layer).
-    `in_context_len` learned patches that carry the label are put in front before block number
-    `in_context_start`. `dropout` acts in the middle half of the blocks. `swiglu_multiple` rounds
-    the width of the MLP up to a multiple that suits the hardware (1: exactly as published).
-    `class_head` is the number of the block before which a linear layer reads the label from the
-    mean patch, for the auxiliary loss of the paper's Table 11; blocks before it are not told the
-    label. The switches take single parts of the network away, for ablations.
+    The switches take single parts of the network away, for ablations.
     """
 
     size: Size | None = None
+    """A published size: it fills in width, depth, heads, bottleneck, `in_context_start` and
+    dropout."""
     width: int = Field(default=384, ge=8, le=100_000)
+    """Numbers that carry a patch between blocks. [values]"""
     depth: int = Field(default=8, ge=1, le=1000)
+    """Blocks of attention and MLP. [blocks]"""
     heads: int = Field(default=6, ge=1)
+    """Heads of an attention, among which the width is divided. [heads]"""
     bottleneck: int | None = Field(default=128, ge=1)
+    """Width between the two linear layers that embed a patch (`null`: one layer). [values]"""
     in_context_len: int = Field(default=32, ge=0)
+    """Learned patches that carry the label, beside those of the sample (0: none). [patches]"""
     in_context_start: int = Field(default=2, ge=0)
+    """Number of the block before which they are put in front, counted from 0. [block]"""
     class_head: int | None = Field(default=None, ge=1)
+    """Number of the block before which a linear layer reads the label from the mean patch, for the
+    auxiliary loss of the paper's Table 11; blocks before it are not told the label (`null`: none).
+    [block]"""
     dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of activations that training drops, in the middle half of the blocks. [-]"""
     swiglu_multiple: int = Field(default=64, ge=1)
+    """The width of the MLP is rounded up to a multiple of it, which suits the hardware (1: exactly
+    as published). [values]"""
     swiglu: bool = True
+    """Gated MLP; without: GELU."""
     rmsnorm: bool = True
+    """RMSNorm; without: LayerNorm."""
     qk_norm: bool = True
+    """Normalizes queries and keys of each head."""
     rope: bool = True
+    """Turns queries and keys by the positions of their patches."""
     position_table: bool = True
+    """Adds sines and cosines of its position to each patch."""
     adaln: bool = True
+    """Conditions scale, shift and gate each block; without: they are added to the patches."""
 
     @model_validator(mode="before")
     @classmethod

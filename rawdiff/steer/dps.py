@@ -18,6 +18,7 @@ class DPS(Method):
     """
 
     scale: float = Field(default=0.3, gt=0)
+    """Length of the move. [standard deviations]"""
 
     def steer(self, moment: Moment) -> Tensor:
         x = moment.x.detach().requires_grad_()

@@ -27,6 +27,7 @@ class MMPS(Method):
     """
 
     num_iterations: int = Field(default=5, ge=1)
+    """Iterations of conjugate gradients in each call of the network. [iterations]"""
 
     def steer(self, moment: Moment) -> Tensor:
         x = moment.x.detach().requires_grad_()

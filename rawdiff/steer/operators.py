@@ -34,10 +34,7 @@ class Mask(Operator):
 
 
 class Coarsen(Operator):
-    """Means over blocks of `factor` values along each dim (one number: the same along all).
-
-    Values that are missing do not count.
-    """
+    """Means over blocks of values. Values that are missing do not count."""
 
     keeps_channels: ClassVar[bool] = True
 
@@ -48,6 +45,8 @@ class Coarsen(Operator):
             json_schema_input_type=int | tuple[int, ...],
         ),
     ] = Field(min_length=1)
+    """Length of a block along each dim after the channels; one number: the same along all. [grid
+    points]"""
 
     def measure(self, info: DataInfo, grid: PatchGrid) -> Measure:
         factors = _for_each_dim(self.factor, info.shape[1:])
@@ -84,13 +83,15 @@ def _for_each_dim(factor: Sequence[int], sizes: Sequence[int]) -> Sequence[int]:
 
 
 class Linear(Operator):
-    """A matrix [M, values of a sample] in the file `matrix`, times the sample as one long row.
+    """A matrix [M, values of a sample], times the sample as one long row.
 
-    The row runs through channels first, the last dim fastest. `key` names the matrix in its file.
+    The row runs through channels first, the last dim fastest.
     """
 
     matrix: Path
+    """File of the matrix: .npy, .npz, .zarr or .h5."""
     key: str | None = None
+    """Name of the matrix in its file (default: the only one, or `matrix`)."""
 
     def measure(self, info: DataInfo, grid: PatchGrid) -> Measure:
         shape, num_values = self._stored.shape, math.prod(info.shape)

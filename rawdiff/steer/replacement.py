@@ -19,14 +19,15 @@ from rawdiff.steer.method import Method, Moment
 class Replacement(Method):
     """Values that are seen replace those that are predicted; they come out to the bit.
 
-    Each step is taken `num_resamples` times, with new noise between, so that the rest comes to
-    agree with them; 1: once, by the solver of the settings. Noise in the observation is ignored.
+    Noise in the observation is ignored.
     """
 
     derives: ClassVar[bool] = False
     exact: ClassVar[bool] = True
 
     num_resamples: int = Field(default=10, ge=1)
+    """How often each step is taken, with new noise between, so that the rest comes to agree with
+    what is seen; 1: once, by the solver of the settings. [times]"""
 
     def steer(self, moment: Moment) -> Tensor:
         return moment.evidence.put_into(moment.x)

@@ -24,20 +24,20 @@ def _of_function(value: Any) -> Any:
 
 
 class ObserveSettings(Settings):
-    """Samples that agree with an observation y = A(x) + noise.
-
-    `file` holds y in data units, NaN where nothing was seen: one for all samples, or [n, …];
-    .npy, .npz, .zarr or .h5, or for stations .csv. `operator` is the plug-in that is A, `method`
-    the one that finds samples. `noise_std` is the spread of the noise in data units, one number or
-    one for each channel; default: 1 % of each channel's spread.
-    """
+    """Samples that agree with an observation y = A(x) + noise."""
 
     file: Path | None = None
+    """y in data units, NaN where nothing was seen: one for all samples, or [n, …]; .npy, .npz,
+    .zarr or .h5, or for stations .csv."""
     operator: Annotated[Operator, BeforeValidator(_of_function), *plugin_field("operators")] = (
         Mask()
     )
+    """A: what is observed of a sample."""
     method: Annotated[Method, *plugin_field("methods")] = MMPS()
+    """What finds samples that agree."""
     noise_std: Spread | tuple[Spread, ...] | None = None
+    """Spread of the noise, one number or one for each channel (default: 1 % of each channel's
+    spread). [data units]"""
 
     @model_validator(mode="after")
     def _agree(self) -> ObserveSettings:

@@ -20,15 +20,13 @@ ROUNDING = 1e-3  # of a grid step: 0.1 degrees in float32, as files have it, is 
 
 
 class Stations(Operator):
-    """Values [C, S] at S `positions`, one number for each dim after the channels.
-
-    They are in the coordinates of the data where those have some (degrees), else in grid points,
-    counted from 0. A .csv file of observations brings its own.
-    """
+    """Values [C, S] at S places. A .csv file of observations brings its own."""
 
     keeps_channels: ClassVar[bool] = True
 
     positions: tuple[tuple[float, ...], ...] = Field(min_length=1)
+    """One number for each dim after the channels, of each place: in the coordinates of the data
+    where those have some (degrees), else in grid points, counted from 0. [coordinates]"""
 
     def measure(self, info: DataInfo, grid: PatchGrid) -> Measure:
         index, weight = self.corners(info, grid)
