@@ -137,8 +137,8 @@ class Log:
         if self.bar and self.task is not None:
             self.bar.update(self.task, completed=step)
 
-    def write(self, step: int, metrics: dict[str, float]) -> None:
-        """One line of the log: metrics of the window, speed and time left."""
+    def write(self, step: int, metrics: dict[str, float]) -> dict[str, float]:
+        """One line of the log, which is returned: metrics of the window, speed and time left."""
         values = metrics | self._speed(step)
         line = {"step": step, "samples": step * self.batch_size} | values
         try:
@@ -161,6 +161,7 @@ class Log:
             self.bar.update(self.task, completed=step, tail=f"{tail}  {clock} left")
         else:
             self.say(f"step {step}/{self.num_steps}  {tail}  {timedelta(seconds=round(left))} left")
+        return line
 
     def _speed(self, step: int) -> dict[str, float]:
         now = time.perf_counter()
