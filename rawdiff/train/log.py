@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -37,6 +37,15 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
         with suppress(ValueError):
             lines.append(json.loads(text))
     return [line for line in lines if isinstance(line, dict) and "step" in line]
+
+
+def training_seconds(lines: Sequence[Mapping[str, float]]) -> float:
+    """Of training, without what a kill lost: each step counts once, at the speed of its window."""
+    seconds, before = 0.0, 0.0
+    for line in lines:
+        seconds += (line["samples"] - before) / max(line["samples_per_second"], 1e-9)
+        before = line["samples"]
+    return seconds
 
 
 def truncate_metrics(path: Path, step: int) -> None:
