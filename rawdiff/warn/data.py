@@ -10,7 +10,7 @@ from rawdiff.flow.settings import REFERENCE_LENGTH, FlowSettings, auto_noise_sca
 from rawdiff.warn.concern import Concern
 
 FAR = 5.0  # times wider or narrower than 1, or as many spreads away from 0
-TOO_LITTLE, TOO_MUCH = 1.5, 8.0  # times; smooth fields on coarse grids do well with 4
+TOO_LITTLE, TOO_MUCH = 1.9, 8.0  # times; smooth fields on coarse grids do well with 4
 
 
 def spread(statistics: Statistics, info: DataInfo) -> Concern | None:
