@@ -96,8 +96,11 @@ def _grid(x_scale: Scale, y_scale: Scale) -> list[str]:
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>')
         text = f'<text class="tick" x="{LEFT - 7}" y="{y}" dy="0.35em" text-anchor="end">'
         parts.append(f"{text}{short(tick)}</text>")
+    parts.append(f'<text class="tick" x="{LEFT}" y="{bottom + 18}">step</text>')
     for tick in x_scale.ticks():
         x = _x(x_scale, tick)
+        if x < LEFT + 40:  # there stands what the numbers are
+            continue
         anchor = "end" if x > WIDTH - RIGHT - 12 else "middle"
         text = f'<text class="tick" x="{x}" y="{bottom + 18}" text-anchor="{anchor}">'
         parts.append(f"{text}{short(tick)}</text>")

@@ -67,9 +67,9 @@ def _guarded(record: Record) -> str:
     skipped = sum(line.get("skipped", 0.0) for line in record.lines)
     clip = record.recipe.train.clip_norm
     text = "Before clipping" + ("." if clip is None else f" to {clip:g}.")
-    text += f" {skipped:,.0f} steps were skipped." if skipped else " No step was skipped."
+    text += f" Steps skipped: {skipped:,.0f}."
     if record.num_rollbacks:
-        text += f" The run went back {record.num_rollbacks} times."
+        text += f" Times that the run went back: {record.num_rollbacks}."
     return text
 
 

@@ -56,8 +56,9 @@ def tiles(record: Record) -> list[Fact]:
         return []
     seen, num = lines[-1]["samples"], record.folder.num_train_samples()
     seconds = training_seconds(lines)
+    steps = f"{record.step:,}" if record.is_finished else f"{record.step:,} of {train.num_steps:,}"
     found = [
-        Fact("steps", f"{record.step:,} of {train.num_steps:,}"),
+        Fact("steps", steps),
         Fact("samples seen", short(seen)),
         Fact("time of training", clock(seconds)),
         Fact("samples a second", short(seen / max(seconds, 1e-9))),

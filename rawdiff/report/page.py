@@ -78,6 +78,7 @@ def _content(record: Record) -> dict[str, Any]:
         "charts": course.charts(record),
         "shares": course.shares(record),
         "boards": scores.boards(record),
+        "pages": sorted(map(str, record.folder.path.glob("scores/*/index.html"))),
         "likelihood": _likelihood(record.means),
         "calibration": record.calibration.get("verdict", ""),
         "tuned": record.tuned,

@@ -14,16 +14,20 @@ TOO_LITTLE, TOO_MUCH = 1.9, 8.0  # times; smooth fields on coarse grids do well 
 
 
 def spread(statistics: Statistics, info: DataInfo) -> Concern | None:
-    """Of standardized data, which noise of spread 1 is made for; None where it is not known."""
+    """Of standardized data, which noise of spread 1 is made for; None where it is not known.
+
+    A channel alone may be narrow, such as the density of a rare element.
+    """
     measured = statistics.measured
     if measured is None:
         return None
     means = ((measured.mean - statistics.x.mean) / statistics.x.std).tolist()
     stds = (measured.std / statistics.x.std).tolist()
+    narrow = max(stds) < 1 / FAR
     far = [
         f"{name} {mean:.3g} ± {std:.3g}"
         for name, mean, std in zip(info.channels, means, stds, strict=True)
-        if not 1 / FAR <= std <= FAR or abs(mean) > FAR
+        if narrow or std > FAR or abs(mean) > FAR
     ]
     if not far:
         return None
@@ -31,8 +35,8 @@ def spread(statistics: Statistics, info: DataInfo) -> Concern | None:
     return Concern(
         "spread",
         f"Standardized data are far from mean 0 and spread 1: {', '.join(far[:3])}{more}.",
-        "Write `standardization: {mode: statistics}`, or a `mean` and `std` near those of the data "
-        "(`rawdiff check` prints them).",
+        "Write `standardization: {mode: statistics}`, or, where all channels must share a scale, "
+        "`mode: fixed` with a `mean` and `std` near those of the data (`rawdiff check` says them).",
     )
 
 

@@ -2,6 +2,7 @@
 
 import json
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 import torch
@@ -24,11 +25,8 @@ def info(*sizes: int, **more) -> DataInfo:
 
 
 def given(mean: float, std: float, measured: tuple[float, float] | None) -> Statistics:
-    statistics = fixed(mean, std, (1, 4, 4))
-    if measured is None:
-        return statistics
-    own = Moments(*(torch.tensor([value]) for value in measured))
-    return Statistics(statistics.x, statistics.ever_present, False, measured=own)
+    own = measured and Moments(*(torch.tensor([value]) for value in measured))
+    return replace(fixed(mean, std, (1, 4, 4)), measured=own)
 
 
 @pytest.mark.parametrize(
@@ -44,6 +42,12 @@ def test_data_far_from_unit_spread_are_warned_of(measured, shown) -> None:
 @pytest.mark.parametrize("measured", [(0.0, 50.0), (-40.0, 30.0), None])
 def test_data_near_unit_spread_or_not_measured_are_not_warned_of(measured) -> None:
     assert spread(given(0, 100, measured), info(4, 4)) is None
+
+
+def test_one_narrow_channel_beside_others_is_not_warned_of() -> None:
+    measured = Moments(torch.zeros(2), torch.tensor([1.0, 0.01]))
+    both = replace(fixed(0, 1, (2, 4, 4)), measured=measured)
+    assert spread(both, DataInfo((2, 4, 4), ("C", "P"))) is None
 
 
 def test_noise_that_does_not_fit_the_size_is_warned_of() -> None:
