@@ -100,6 +100,8 @@ def test_the_report_says_what_the_files_say(run, tmp_path, capsys):
         assert all(f"<b>{value:.4g}</b>" in text for value in row.values())
     assert f"<b>{short(record.lines[-1]['loss'])}</b>" in text
     assert "finished: 20 steps" in text
+    assert [seams.step for seams in record.seams] == [10, 20]
+    assert f"real data <b>{short(record.seams[-1].real)}</b>" in text
     assert "<figcaption>step 10</figcaption>" in text
     assert not (run / "report.html").exists()
 
