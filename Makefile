@@ -21,7 +21,9 @@ demo: .venv
 	$(BIN)/rawdiff train recipes/demo.yaml
 	$(BIN)/rawdiff sample runs/demo
 	$(BIN)/rawdiff eval runs/demo
+	$(BIN)/rawdiff report runs/demo
 	@echo
+	@echo "page:    runs/demo/report.html"
 	@echo "picture: runs/demo/samples/picture.png"
 	@echo "scores:  runs/demo/scores.json"
 	@echo "log:     runs/demo/metrics.jsonl  (tensorboard --logdir runs/demo/tensorboard)"

@@ -35,6 +35,7 @@ PACKED_FOLDER = Path("packed")
 MERE_WORDS = ("attributes", "writer", "evaluators")
 """What a description says of data without making them others."""
 BYTES_AT_ONCE = 2**26  # of samples, while statistics are taken
+NUM_LOOKED_AT = 64  # samples that tell whether given statistics are near those of the data
 
 
 @dataclass(frozen=True)
@@ -134,17 +135,20 @@ def sample_bytes(sample: Sample) -> int:
 
 
 def take_statistics(recipe: Recipe, train: Subset) -> Statistics:
-    """Statistics of the training split; its values are read only if they are needed.
+    """Statistics of the training split; all of its values are read only if they are needed.
 
-    Integer data without context or scalars that are standardized by fixed numbers need no reading:
-    integers cannot be missing.
+    Of integer data without context or scalars that are standardized by fixed numbers a few samples
+    are enough: integers cannot be missing.
     """
     settings, info = recipe.standardization, train.info
     sample = train.get_batch([0])[0]
     if settings.mode != "statistics":
         known_kinds = sample.context is None and sample.scalars is None
         if known_kinds and info.stored_shape is None and sample.x.dtype.kind in "iu":
-            return fixed(*_given_moments(settings), info.shape)
+            few = [train.indices[i] for i in spread(NUM_LOOKED_AT, len(train))]
+            measured = measure(Subset(train.dataset, few).batches(1)).x
+            given = fixed(*_given_moments(settings), info.shape)
+            return dataclasses.replace(given, measured=measured)
     num_channels = info.shape[0] + info.num_context_channels
     learned_bytes = 4 * num_channels * math.prod(info.shape[1:])
     size = max(1, min(256, BYTES_AT_ONCE // max(sample_bytes(sample), learned_bytes, 1)))
@@ -160,7 +164,8 @@ def applied(settings: StandardizationSettings, measured: Statistics) -> Statisti
         return measured
     mean, std = _given_moments(settings)
     channels = torch.ones_like(measured.x.mean)
-    return dataclasses.replace(measured, x=Moments(mean * channels, std * channels))
+    given = Moments(mean * channels, std * channels)
+    return dataclasses.replace(measured, x=given, measured=measured.x)
 
 
 def _given_moments(settings: StandardizationSettings) -> tuple[float, float]:

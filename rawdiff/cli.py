@@ -1,4 +1,4 @@
-"""The command line: `rawdiff train | sample | eval | likelihood | verify | tune | study | …`."""
+"""The command line: `rawdiff train | sample | eval | report | verify | tune | study | …`."""
 
 from __future__ import annotations
 
@@ -111,6 +111,9 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument(
         "--cut", type=float, help="the 1 - t at which the model is taken (default: flow.t_eps)"
     )
+    added = command("report", commands.do_report, "Write a page about a run, to look at.")
+    added.add_argument("run", help="the run's folder, or an export")
+    added.add_argument("--out", type=Path, metavar="FILE", help="default: report.html in the run")
     added = command("verify", commands.do_verify, "Check every file of a run's checkpoints.")
     added.add_argument("run", help="the run's folder")
     added = command(

@@ -32,6 +32,8 @@ from rawdiff.files import require_writable, write_text
 from rawdiff.forecast import forecast_run
 from rawdiff.parallel.processes import speaks_for_all
 from rawdiff.progress import progress_of
+from rawdiff.report.concerns import score_concerns
+from rawdiff.report.page import write_report
 from rawdiff.saved.folder import RunFolder
 from rawdiff.saved.verify import verify
 from rawdiff.scale import Machines
@@ -113,6 +115,8 @@ def do_eval(args: argparse.Namespace) -> None:
             args.run, args.overrides, step=args.step, metrics=metrics, say=_say, progress=bar
         )
     console.print(score_report.table(scores))
+    for concern in score_concerns(scores.scores):
+        _say(str(concern))
     _say(f"Scores: {results.scores_path(args.run, metrics)}")
 
 
@@ -150,6 +154,10 @@ def do_likelihood(args: argparse.Namespace) -> None:
         return
     console.print(likelihood.table(found))
     _say(f"Of each sample: {RunFolder(Path(args.run)).likelihood}")
+
+
+def do_report(args: argparse.Namespace) -> None:
+    _say(f"Report: {write_report(args.run, args.out)}")
 
 
 def do_tune(args: argparse.Namespace) -> None:

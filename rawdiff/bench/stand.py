@@ -22,6 +22,7 @@ from rawdiff.saved.folder import RunFolder
 from rawdiff.saved.saving import Saver
 from rawdiff.train.cost import measure_cost
 from rawdiff.train.log import Log
+from rawdiff.train.lookout import Lookout
 from rawdiff.train.loop import Loop
 from rawdiff.train.pace import Pace
 from rawdiff.train.setup import set_up
@@ -89,7 +90,8 @@ def open_loop(
     saver = Saver(folder, checkpoint, processes, device, lambda text: None)
     watchdog = Watchdog(folder, processes, recipe.parallel.timeout_minutes)
     with log, saver:
-        yield Loop(training, folder, log, saver, lambda: None, watchdog, TimeLimit())
+        lookout = Lookout(recipe, log.say)
+        yield Loop(training, folder, log, saver, lambda: None, watchdog, TimeLimit(), lookout)
 
 
 def with_train(loop: Loop, **keys: Any) -> Loop:

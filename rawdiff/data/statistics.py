@@ -59,6 +59,7 @@ class Statistics:
     `x`, `context` and `scalars` are standardized by their moments. `ever_present` [C, …] is False
     where every sample misses its value (land under a sea-surface temperature); `missing_varies`
     says that some values are missing in some samples only, so that the network must be told.
+    `measured` is what was found of x where its moments are given instead.
     """
 
     x: Moments
@@ -68,6 +69,7 @@ class Statistics:
     context_missing: bool = False
     scalars: Moments | None = None
     num_samples: int = 0
+    measured: Moments | None = None
 
     def to(self, device: torch.device) -> Statistics:
         """Everything on a device, so that standardizing there waits for no transfer."""
@@ -82,7 +84,7 @@ class Statistics:
     def save(self, path: Path) -> None:
         """UserError if the file cannot be written."""
         tensors = {"ever_present": self.ever_present}
-        for name in ("x", "context", "scalars"):
+        for name in ("x", "context", "scalars", "measured"):
             if moments := getattr(self, name):
                 tensors |= {f"{name}.mean": moments.mean, f"{name}.std": moments.std}
         numbers = ("missing_varies", "context_missing", "num_samples")
@@ -116,6 +118,7 @@ class Statistics:
             context_missing=bool(tensors["context_missing"]),
             scalars=moments("scalars"),
             num_samples=int(tensors["num_samples"]),
+            measured=moments("measured"),
         )
 
 

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import torch
 from torch import Tensor
 
-from rawdiff.adapter import Adapter
 from rawdiff.data.dataset import DataInfo
+from rawdiff.data.seams import patch_borders, seam_ratio
 from rawdiff.evaluate.evaluator import Basis, Evaluator, Goal
-
-SMALLEST = 1e-6
 
 
 class Seam(Evaluator):
@@ -48,30 +43,6 @@ class Seam(Evaluator):
     def score(self, samples: Tensor, reference: Tensor, basis: Basis) -> dict[str, float]:
         if basis.adapter is None:
             return {}
-        x = samples / basis.std.to(samples.device).view(1, -1, *(1,) * (samples.dim() - 2))
-        borders = patch_borders(basis.adapter, x.shape[2:])
-        ratios = []
-        for dim, border in enumerate(border.to(x.device) for border in borders):
-            difference = x.diff(dim=2 + dim).abs()
-            total, count = difference.nansum((0, 1)), (~difference.isnan()).sum((0, 1))
-            if count[border].any() and count[~border].any():
-                across = total[border].sum() / count[border].sum()
-                inside = total[~border].sum() / count[~border].sum()
-                ratios.append(float(across / inside.clamp(min=SMALLEST)))
-        return {"": sum(ratios) / len(ratios)} if ratios else {}
-
-
-def patch_borders(adapter: Adapter, sizes: Sequence[int]) -> list[Tensor]:
-    """For each dim, whether a value and the next one along it lie in two patches."""
-    patch = patch_numbers(adapter, sizes)
-    return [
-        patch.narrow(dim, 0, size - 1) != patch.narrow(dim, 1, size - 1)
-        for dim, size in enumerate(patch.shape)
-    ]
-
-
-def patch_numbers(adapter: Adapter, sizes: Sequence[int]) -> Tensor:
-    """Which patch each value of one channel lies in, by the adapter's own numbering: [*sizes]."""
-    patches = adapter.patchify(torch.zeros(1, 1, *sizes))
-    numbers = torch.arange(patches.shape[1], dtype=patches.dtype).view(1, -1, 1)
-    return adapter.unpatchify(numbers.expand_as(patches), (1, *sizes))[0, 0]
+        std = basis.std.to(samples.device).view(1, -1, *(1,) * (samples.dim() - 2))
+        ratio = seam_ratio(samples / std, basis.adapter)
+        return {} if ratio is None else {"": ratio}

@@ -14,6 +14,7 @@ from rawdiff.recipe_file import read_recipe
 from rawdiff.saved import checkpoint
 from rawdiff.saved.folder import RunFolder
 from rawdiff.study.cells import Cell
+from rawdiff.train.log import training_seconds
 from rawdiff.tuned import read_tuned
 
 Scores: TypeAlias = dict[str, dict[str, float]]
@@ -145,7 +146,7 @@ def read_result(cell: Cell, failure: str | None) -> Result:
     if not lines:
         return Result(status, None, None, None, scores)
     last = lines[-1]
-    return Result(status, int(last["step"]), last.get("loss"), _seconds(lines), scores)
+    return Result(status, int(last["step"]), last.get("loss"), training_seconds(lines), scores)
 
 
 def _metrics(path: Path) -> list[dict[str, float]]:
@@ -155,12 +156,3 @@ def _metrics(path: Path) -> list[dict[str, float]]:
     except OSError:
         return []
     return [json.loads(line) for line in text.split("\n")[:-1]]
-
-
-def _seconds(lines: list[dict[str, float]]) -> float:
-    """Of training, without what a kill lost: each step counts once, at the speed of its window."""
-    seconds, before = 0.0, 0.0
-    for line in lines:
-        seconds += (line["samples"] - before) / max(line["samples_per_second"], 1e-9)
-        before = line["samples"]
-    return seconds

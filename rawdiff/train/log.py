@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -37,6 +37,15 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
         with suppress(ValueError):
             lines.append(json.loads(text))
     return [line for line in lines if isinstance(line, dict) and "step" in line]
+
+
+def training_seconds(lines: Sequence[Mapping[str, float]]) -> float:
+    """Of training, without what a kill lost: each step counts once, at the speed of its window."""
+    seconds, before = 0.0, 0.0
+    for line in lines:
+        seconds += (line["samples"] - before) / max(line["samples_per_second"], 1e-9)
+        before = line["samples"]
+    return seconds
 
 
 def truncate_metrics(path: Path, step: int) -> None:
@@ -137,8 +146,8 @@ class Log:
         if self.bar and self.task is not None:
             self.bar.update(self.task, completed=step)
 
-    def write(self, step: int, metrics: dict[str, float]) -> None:
-        """One line of the log: metrics of the window, speed and time left."""
+    def write(self, step: int, metrics: dict[str, float]) -> dict[str, float]:
+        """One line of the log, which is returned: metrics of the window, speed and time left."""
         values = metrics | self._speed(step)
         line = {"step": step, "samples": step * self.batch_size} | values
         try:
@@ -161,6 +170,7 @@ class Log:
             self.bar.update(self.task, completed=step, tail=f"{tail}  {clock} left")
         else:
             self.say(f"step {step}/{self.num_steps}  {tail}  {timedelta(seconds=round(left))} left")
+        return line
 
     def _speed(self, step: int) -> dict[str, float]:
         now = time.perf_counter()

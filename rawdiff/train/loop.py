@@ -15,6 +15,7 @@ from rawdiff.saved.saving import Saver
 from rawdiff.train.compile_check import check_compiled
 from rawdiff.train.diagnosis import diagnose
 from rawdiff.train.log import Log
+from rawdiff.train.lookout import Lookout
 from rawdiff.train.rollback import roll_back
 from rawdiff.train.state import TrainState
 from rawdiff.train.step import Training
@@ -34,6 +35,7 @@ class Loop:
     watchdog: Watchdog
     time_limit: TimeLimit
     """That of the first process counts."""
+    lookout: Lookout
 
     @property
     def state(self) -> TrainState:
@@ -115,7 +117,8 @@ class Loop:
         metrics = state.window.read(start_anew=state.step % state.recipe.train.log_every == 0)
         if state.rollbacks:
             metrics["rollbacks"] = state.rollbacks
-        self.log.write(state.step, metrics)
+        line = self.log.write(state.step, metrics)
+        self.lookout.see(line)
 
     def roll_back(self) -> None:
         """Go back and past the samples that made trouble; UserError if that was no help before."""

@@ -33,9 +33,10 @@ from rawdiff.saved.saving import Saver
 from rawdiff.train.cost import measure_cost
 from rawdiff.train.heap import keep_freed_memory
 from rawdiff.train.log import Log, read_metrics
+from rawdiff.train.lookout import Lookout
 from rawdiff.train.loop import Loop
 from rawdiff.train.pace import Pace
-from rawdiff.train.preview import draw_picture
+from rawdiff.train.preview import draw_picture, read_seams
 from rawdiff.train.rollback import finish_rollback, pass_trouble, read_rollbacks
 from rawdiff.train.same_run import require_same_run
 from rawdiff.train.setup import first_weights, require_startable, set_up
@@ -100,7 +101,7 @@ def _train(
         say(f"{folder.path} is finished: raise `train.num_steps` to go on.")
         return True
     say(_overview(data, training))
-    return _run(folder, training, data, time_limit)
+    return _run(folder, training, data, statistics, time_limit)
 
 
 def _overview(data: Data, training: Training) -> str:
@@ -133,7 +134,13 @@ def _make_folder(path: Path) -> RunFolder:
     return folder
 
 
-def _run(folder: RunFolder, training: Training, data: Data, time_limit: TimeLimit) -> bool:
+def _run(
+    folder: RunFolder,
+    training: Training,
+    data: Data,
+    statistics: Statistics,
+    time_limit: TimeLimit,
+) -> bool:
     """Whether the run came to its last step."""
     state, processes = training.state, training.processes
     recipe = state.recipe
@@ -153,8 +160,11 @@ def _run(folder: RunFolder, training: Training, data: Data, time_limit: TimeLimi
     saver = Saver(folder, recipe.checkpoint, processes, state.device, log.say)
     watchdog = Watchdog(folder, processes, recipe.parallel.timeout_minutes)
     with log, saver:
-        draw = functools.partial(draw_picture, training, folder, data, log, network)
-        return Loop(training, folder, log, saver, draw, watchdog, time_limit).run()
+        lookout = Lookout(recipe, log.say)
+        seen = read_metrics(folder.metrics), read_seams(folder)
+        lookout.begin(data.train.info, statistics, *seen)
+        draw = functools.partial(draw_picture, training, folder, data, log, network, lookout)
+        return Loop(training, folder, log, saver, draw, watchdog, time_limit, lookout).run()
 
 
 def _checkpoint_of_same_run(

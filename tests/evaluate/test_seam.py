@@ -4,7 +4,8 @@ import pytest
 import torch
 from scoring import SHAPES, noise, setting_of
 
-from rawdiff.evaluate.seam import Seam, patch_numbers
+from rawdiff.data.seams import patch_numbers
+from rawdiff.evaluate.seam import Seam
 
 
 @pytest.mark.parametrize("shape", SHAPES)
