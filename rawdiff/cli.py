@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from rich.console import Console
 
-from rawdiff import commands
 from rawdiff.errors import UserError
-from rawdiff.parallel.processes import PeerFailedError, leave, speaks_for_all
+from rawdiff.parallel.launch import PeerFailedError, leave, speaks_for_all
 from rawdiff.train.stopping import STOPPED, StoppedError
 from rawdiff.version import __version__
 
 PEER_FAILED, MISTAKE = 1, 2
 """Exit codes, beside 0 for what is done and STOPPED."""
+
+
+class _Commands:
+    """`rawdiff.commands`, imported when one is called: `rawdiff --help` must not wait for torch."""
+
+    def __getattr__(self, name: str) -> Callable[[argparse.Namespace], Any]:
+        return lambda args: getattr(import_module("rawdiff.commands"), name)(args)
+
+
+commands = _Commands()
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -30,7 +30,7 @@ from rawdiff.evaluate import report as score_report
 from rawdiff.explain import explain
 from rawdiff.files import require_writable, write_text
 from rawdiff.forecast import forecast_run
-from rawdiff.parallel.processes import speaks_for_all
+from rawdiff.parallel.launch import speaks_for_all
 from rawdiff.progress import progress_of
 from rawdiff.saved.folder import RunFolder
 from rawdiff.saved.verify import verify
