@@ -173,8 +173,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     added.add_argument("run")
     added.add_argument("out", type=Path)
-    added.add_argument("--format", default="rawdiff", help="rawdiff (default), or such as jit")
+    added.add_argument(
+        "--format", default="rawdiff", help="rawdiff (default), or such as jit, torch_export"
+    )
     added.add_argument("--weights", help="an EMA such as decay_0.9999, or model")
+    added.add_argument("--license", metavar="NAME", help="for the model card, such as cc-by-4.0")
     step(added)
     command("list", commands.do_list, "List plug-ins and recipes, and where each comes from.")
     command("schema", commands.do_schema, "Print the JSON schema of recipes, for editors.")

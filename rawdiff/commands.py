@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from rawdiff import calibrate, exchange, likelihood, plugins, recipe_file, results, run
+from rawdiff import calibrate, exchange, likelihood, plugins, recipe_file, results
 from rawdiff.assemble import PACKED_FOLDER, packed_or_raw
 from rawdiff.bench.advice import advise
 from rawdiff.bench.measure import bench
@@ -28,6 +28,7 @@ from rawdiff.data.packed import PackedDataset, pack, packed_folder
 from rawdiff.errors import UserError
 from rawdiff.evaluate import report as score_report
 from rawdiff.explain import explain
+from rawdiff.export import export
 from rawdiff.files import require_writable, write_text
 from rawdiff.forecast import forecast_run
 from rawdiff.parallel.launch import speaks_for_all
@@ -316,7 +317,9 @@ def do_prepare(args: argparse.Namespace) -> None:
 def do_export(args: argparse.Namespace) -> None:
     which = {"weights": args.weights, "step": args.step}
     if args.format == "rawdiff":
-        run.export(args.run, args.out, **which, say=_say)
+        export(args.run, args.out, **which, licence=args.license, say=_say)
+    elif args.license is not None:
+        raise UserError("--license stands in the model card of a folder; leave out --format.")
     else:
         form = plugins.load_plugin("formats", args.format)()
         exchange.export_model(form, args.run, args.out, **which, say=_say)
