@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from rawdiff.averages.weights import Weights, read_weights
 from rawdiff.card import CARD
 from rawdiff.errors import UserError
 from rawdiff.export import EXPORTED, write_export
+from rawdiff.model.network import Network
 from rawdiff.precision import Device
 from rawdiff.run import TrainedModel, load
 from rawdiff.saved.folder import RunFolder
@@ -38,7 +39,8 @@ class PretrainedModel(nn.Module, PyTorchModelHubMixin, library_name="rawdiff"):
         self._folder = RunFolder.open(folder)
         self._trained = load(folder, device=device, say=lambda text: None)
         sampler = self._trained.sampler
-        self.network, self.guide = sampler.network, sampler.guide
+        self.network = cast(Network, sampler.network)
+        self.guide = sampler.guide
 
     def forward(self, z_t: Tensor, t: Tensor, label: Tensor | None = None, **known: Any) -> Tensor:
         """The network's output [B, N, P]; see `rawdiff.model.network.Network.forward`."""
@@ -47,7 +49,7 @@ class PretrainedModel(nn.Module, PyTorchModelHubMixin, library_name="rawdiff"):
     @property
     def trained(self) -> TrainedModel:
         """What predicts and samples, with the weights as they are, on the device where they are."""
-        before, device = self._trained.sampler, next(self.parameters()).device
+        before, device = self._trained.sampler, self.network.device
         if before.device == device:
             return self._trained
         statistics = before.patcher.statistics
@@ -62,8 +64,9 @@ class PretrainedModel(nn.Module, PyTorchModelHubMixin, library_name="rawdiff"):
         """Those of now, and whether they are still those that were loaded."""
         origin = self._trained.origin
         name, step = origin["weights"], origin["step"]
-        which = (None, None) if self._folder.is_export else (name, step)
-        before = read_weights(self._folder, *which, lambda text: None)
+        which = None if self._folder.is_export else name
+        of_step = None if self._folder.is_export else step
+        before = read_weights(self._folder, which, of_step, lambda text: None)
         now = {key: p.detach().cpu().clone() for key, p in self.network.named_parameters()}
         same = all(torch.equal(now[key], before.tensors[key]) for key in now)
         return Weights(now, name if same else f"{name}, trained on", step), same
