@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from rawdiff_toy.mlp import MLPSettings
 from runs import small_recipe, write_arrays
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -15,6 +16,9 @@ from rawdiff import load, program
 from rawdiff.cli import main
 from rawdiff.errors import UserError
 from rawdiff.exchange import import_model
+from rawdiff.grid import PatchGrid, regular_axes
+from rawdiff.model.network import Interface
+from rawdiff.model.transformer import TransformerSettings
 from rawdiff.program import TorchExport, export_network, random_inputs
 
 ELSEWHERE = """
@@ -73,6 +77,40 @@ def test_the_program_gives_what_the_network_gives_in_a_process_without_rawdiff(
     facts = json.loads(done.stdout)
     assert facts["inputs"]["z_t"] == {"shape": ["batch", 9, 8], "dtype": "float32"}
     assert facts["mean"] == model.sampler.patcher.statistics.x.mean.tolist()
+
+
+SMALL = TransformerSettings(width=16, depth=2, heads=2, in_context_len=2, in_context_start=1)
+TOLD = {
+    "label": lambda num: torch.arange(num) % 4,
+    "scalars": lambda num: torch.randn(num, 2),
+    "extra": lambda num: torch.randn(num, 6, 5),
+    "present": lambda num: torch.arange(6) < 5 + torch.zeros(num, 1),
+    "positions": lambda num: torch.randn(num, 6, 2),
+}
+
+
+@pytest.mark.parametrize("told", [(), ("label",), ("label", "scalars"), tuple(TOLD)], ids=str)
+@pytest.mark.parametrize("settings", [SMALL, MLPSettings(width=16)], ids=["transformer", "mlp"])
+def test_any_number_of_samples_goes_in_whatever_they_are_told(settings, told) -> None:
+    interface = Interface(
+        patch_dim=4,
+        num_classes=3 * ("label" in told),
+        num_scalars=2 * ("scalars" in told),
+        extra_dim=5 * ("extra" in told),
+    )
+    grid = PatchGrid(regular_axes(("y", "x"), (4, 6), (2, 2)))
+    network = settings.build(interface, grid)
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.2)
+
+    def inputs(num: int) -> dict[str, Tensor]:
+        z_t, t = torch.randn(num, 6, 4), torch.rand(num)
+        return {"z_t": z_t, "t": t} | {name: TOLD[name](num) for name in told}
+
+    run = export_network(network, inputs(3)).module()
+    for num in (1, 2, 5):
+        given = inputs(num)
+        torch.testing.assert_close(run(**given), network(**given), rtol=0, atol=1e-5)
 
 
 def test_a_program_that_is_another_function_is_not_written(
