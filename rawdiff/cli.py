@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
@@ -12,35 +13,61 @@ from typing import Any, NoReturn
 from rich.console import Console
 
 from rawdiff.errors import UserError
+from rawdiff.manual import EXIT_CODES, SCRIPTS, examples
 from rawdiff.parallel.launch import PeerFailedError, leave, speaks_for_all
 from rawdiff.train.stopping import STOPPED, StoppedError
 from rawdiff.version import __version__
 
 PEER_FAILED, MISTAKE = 1, 2
-"""Exit codes, beside 0 for what is done and STOPPED."""
+"""Exit codes, beside 0 for what is done and STOPPED. (`rawdiff.manual` explains all)"""
+JSON = ("check", "bench", "eval", "verify", "list")
+"""Commands whose result a script may want."""
 
 
-class _Commands:
-    """`rawdiff.commands`, imported when one is called: `rawdiff --help` must not wait for torch."""
+class _Later:
+    """A module of commands, imported when one is called: `--help` must not wait for torch."""
+
+    def __init__(self, module: str) -> None:
+        self._module = module
 
     def __getattr__(self, name: str) -> Callable[[argparse.Namespace], Any]:
-        return lambda args: getattr(import_module("rawdiff.commands"), name)(args)
+        def call(args: argparse.Namespace) -> Any:
+            module = import_module(self._module)
+            module.console.quiet = getattr(args, "quiet", False)
+            module.console.stderr = getattr(args, "json", False)  # the JSON has stdout to itself
+            return getattr(module, name)(args)
+
+        return call
 
 
-commands = _Commands()
+commands = _Later("rawdiff.commands")
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """Of the whole command line, and of each command by its name."""
     parser = argparse.ArgumentParser(
         prog="rawdiff",
         description="Train generative models on raw data: one plain Transformer, any modality.",
+        epilog=f"{EXIT_CODES}\n{SCRIPTS}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"rawdiff {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name: str, function: object, text: str) -> argparse.ArgumentParser:
-        added = subparsers.add_parser(name, help=text, description=text)
+        added = subparsers.add_parser(
+            name,
+            help=text,
+            description=text,
+            epilog=examples(name),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
         added.set_defaults(function=function)
+        added.add_argument("--quiet", action="store_true", help="show mistakes alone")
+        if name in JSON:
+            added.add_argument(
+                "--json", action="store_true", help="print JSON, and all else on standard error"
+            )
         return added
 
     def overrides(added: argparse.ArgumentParser) -> None:
@@ -181,7 +208,7 @@ def _parser() -> argparse.ArgumentParser:
     step(added)
     command("list", commands.do_list, "List plug-ins and recipes, and where each comes from.")
     command("schema", commands.do_schema, "Print the JSON schema of recipes, for editors.")
-    return parser
+    return parser, dict(subparsers.choices)
 
 
 def _add_observation(added: argparse.ArgumentParser) -> None:
@@ -223,9 +250,6 @@ def _add_measuring(added: argparse.ArgumentParser) -> None:
     added.add_argument(
         "--profile", type=Path, metavar="FILE.json", help="write a trace of some steps for Perfetto"
     )
-    added.add_argument(
-        "--json", type=Path, metavar="FILE", help="write all numbers, with the machine and versions"
-    )
 
 
 def _add_machines(added: argparse.ArgumentParser) -> None:
@@ -253,7 +277,10 @@ def _is_key(text: str) -> bool:
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Arguments, where `key=value` may stand before and after options."""
-    parser = _parser()
+    parser, names = _parser()
+    wanted = next(iter(sys.argv[1:] if argv is None else argv), "")
+    if wanted not in names and (near := get_close_matches(wanted, names, n=1)):
+        parser.error(f"there is no command `{wanted}`; did you mean `rawdiff {near[0]}`?")
     args, rest = parser.parse_known_args(argv)
     takes_keys = hasattr(args, "overrides")
     if rest and (not takes_keys or any(text.startswith("-") for text in rest)):

@@ -29,7 +29,6 @@ from rawdiff.errors import UserError
 from rawdiff.evaluate import report as score_report
 from rawdiff.explain import explain
 from rawdiff.export import export
-from rawdiff.files import require_writable, write_text
 from rawdiff.forecast import forecast_run
 from rawdiff.parallel.launch import speaks_for_all
 from rawdiff.progress import progress_of
@@ -114,7 +113,10 @@ def do_eval(args: argparse.Namespace) -> None:
             args.run, args.overrides, step=args.step, metrics=metrics, say=_say, progress=bar
         )
     console.print(score_report.table(scores))
-    _say(f"Scores: {results.scores_path(args.run, metrics)}")
+    path = results.scores_path(args.run, metrics)
+    _say(f"Scores: {path}")
+    if args.json:
+        sys.stdout.write(path.read_text(encoding="utf-8"))
 
 
 def _calibrate(args: argparse.Namespace) -> None:
@@ -188,15 +190,16 @@ def do_check(args: argparse.Namespace) -> None:
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
-    for row in check(recipe, _machines(args)):
+    rows = check(recipe, _machines(args))
+    for row in rows:
         table.add_row(row.name, row.text)
     console.print(table)
+    if args.json:
+        _print_json([dataclasses.asdict(row) for row in rows])
 
 
 def do_bench(args: argparse.Namespace) -> None:
     recipe = recipe_file.load_recipe(args.recipe, args.overrides)
-    if args.json is not None:
-        require_writable(args.json)
     with console.status("starting") as status:
         start = time.monotonic()
 
@@ -219,9 +222,8 @@ def do_bench(args: argparse.Namespace) -> None:
         _say(f"- {sentence}")
     if args.profile is not None:
         _say(f"Profile, for https://ui.perfetto.dev or chrome://tracing: {args.profile}")
-    if args.json is not None:
-        write_text(args.json, as_json(found))
-        _say(f"All numbers: {args.json}")
+    if args.json:
+        sys.stdout.write(as_json(found))
 
 
 def do_replay(args: argparse.Namespace) -> None:
@@ -279,8 +281,9 @@ def _machines(args: argparse.Namespace) -> Machines | None:
 def do_verify(args: argparse.Namespace) -> int:
     """0 if the newest checkpoint is sound, else 1."""
     newest_is_sound = False
+    verdicts = list(verify(args.run))
     table = Table("step", "MB", "kept", "files", box=None, pad_edge=False)
-    for verdict in verify(args.run):
+    for verdict in verdicts:
         newest_is_sound = verdict.damage is None
         table.add_row(
             f"{verdict.step:,}",
@@ -292,6 +295,8 @@ def do_verify(args: argparse.Namespace) -> int:
         console.print(table)
     else:
         _say(f"{args.run} has no checkpoint yet.")
+    if args.json:
+        _print_json([dataclasses.asdict(verdict) for verdict in verdicts])
     return 0 if newest_is_sound else 1
 
 
@@ -347,16 +352,24 @@ def do_import(args: argparse.Namespace) -> None:
 
 def do_list(args: argparse.Namespace) -> None:
     table = Table("kind", "name", "where it comes from", box=None, pad_edge=False)
-    for kind in plugins.KINDS:
-        for plugin in plugins.plugins(kind):
-            table.add_row(kind, plugin.name, f"{plugin.package}  {plugin.target}")
-    for name, path in recipe_file.built_in_recipes().items():
+    found = [plugin for kind in plugins.KINDS for plugin in plugins.plugins(kind)]
+    for plugin in found:
+        table.add_row(plugin.kind, plugin.name, f"{plugin.package}  {plugin.target}")
+    recipes = recipe_file.built_in_recipes()
+    for name, path in recipes.items():
         table.add_row("recipes", name, str(path))
     console.print(table)
+    if args.json:
+        named = [{"kind": "recipes", "name": n, "target": str(p)} for n, p in recipes.items()]
+        _print_json([*map(dataclasses.asdict, found), *named])
 
 
 def do_schema(args: argparse.Namespace) -> None:
     sys.stdout.write(json.dumps(recipe_file.recipe_schema(), indent=1) + "\n")
+
+
+def _print_json(content: object) -> None:
+    sys.stdout.write(json.dumps(content, indent=1) + "\n")
 
 
 @contextmanager

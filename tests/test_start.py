@@ -42,21 +42,16 @@ def test_what_the_package_offers_is_there_when_it_is_asked_for() -> None:
         rawdiff.laod  # noqa: B018
 
 
-def _choices(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
-    subparsers = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
-    return dict(subparsers.choices)
-
-
 def test_every_command_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """They are looked up when they are called: a misspelt one would be seen too late."""
     called: list[str] = []
     for name in dir(commands):
         if name.startswith("do_"):
             monkeypatch.setattr(commands, name, lambda args, name=name: called.append(name))
-    choices = _choices(_parser())
-    for parser in choices.values():
+    _, parsers = _parser()
+    for parser in parsers.values():
         parser.get_default("function")(argparse.Namespace())
-    assert called == [f"do_{name.replace('-', '_')}" for name in choices]
+    assert called == [f"do_{name.replace('-', '_')}" for name in parsers]
 
 
 def _closure(package: str) -> set[str]:
