@@ -4,39 +4,77 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from importlib import import_module
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from rich.console import Console
 
-from rawdiff import commands, kit, lookup
 from rawdiff.errors import UserError
-from rawdiff.parallel.processes import PeerFailedError, leave, speaks_for_all
+from rawdiff.manual import EXIT_CODES, SCRIPTS, examples
+from rawdiff.parallel.launch import PeerFailedError, leave, speaks_for_all
 from rawdiff.train.stopping import STOPPED, StoppedError
 from rawdiff.version import __version__
 
 PEER_FAILED, MISTAKE = 1, 2
-"""Exit codes, beside 0 for what is done and STOPPED."""
+"""Exit codes, beside 0 for what is done and STOPPED. (`rawdiff.manual` explains all)"""
+JSON = ("check", "bench", "eval", "verify", "list")
+"""Commands whose result a script may want."""
 
 
-def _parser() -> argparse.ArgumentParser:
+class _Later:
+    """A module of commands, imported when one is called: `--help` must not wait for torch."""
+
+    def __init__(self, module: str) -> None:
+        self._module = module
+
+    def __getattr__(self, name: str) -> Callable[[argparse.Namespace], Any]:
+        def call(args: argparse.Namespace) -> Any:
+            module = import_module(self._module)
+            module.console.quiet = getattr(args, "quiet", False)
+            module.console.stderr = getattr(args, "json", False)  # the JSON has stdout to itself
+            return getattr(module, name)(args)
+
+        return call
+
+
+commands, lookup, kit = map(_Later, ("rawdiff.commands", "rawdiff.lookup", "rawdiff.kit"))
+
+
+def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """Of the whole command line, and of each command by its name."""
     parser = argparse.ArgumentParser(
         prog="rawdiff",
         description="Train generative models on raw data: one plain Transformer, any modality.",
+        epilog=f"{EXIT_CODES}\n{SCRIPTS}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"rawdiff {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name: str, function: object, text: str) -> argparse.ArgumentParser:
-        added = subparsers.add_parser(name, help=text, description=text)
+        added = subparsers.add_parser(
+            name,
+            help=text,
+            description=text,
+            epilog=examples(name),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
         added.set_defaults(function=function)
+        added.add_argument("--quiet", action="store_true", help="show mistakes alone")
+        if name in JSON:
+            added.add_argument(
+                "--json", action="store_true", help="print JSON, and all else on standard error"
+            )
         return added
 
     def overrides(added: argparse.ArgumentParser) -> None:
-        added.add_argument(
-            "overrides", nargs="*", metavar="key=value", help="over the recipe's keys"
-        )
+        keys_of(added, "the recipe")
+
+    def keys_of(added: argparse.ArgumentParser, what: str) -> None:
+        added.add_argument("overrides", nargs="*", metavar="key=value", help=f"keys of {what}")
 
     def step(added: argparse.ArgumentParser) -> None:
         added.add_argument("--step", type=int, help="of which checkpoint (default: the newest)")
@@ -166,10 +204,31 @@ def _parser() -> argparse.ArgumentParser:
     )
     added.add_argument("run")
     added.add_argument("out", type=Path)
-    added.add_argument("--format", default="rawdiff", help="rawdiff (default), or such as jit")
+    added.add_argument(
+        "--format", default="rawdiff", help="rawdiff (default), or such as jit, torch_export"
+    )
     added.add_argument("--weights", help="an EMA such as decay_0.9999, or model")
+    added.add_argument("--license", metavar="NAME", help="for the model card, such as cc-by-4.0")
     step(added)
-    kit.add_commands(subparsers)
+    added = command("new", kit.do_new, "Write a small package to begin with.")
+    added.add_argument("kind", choices=["adapter"], help="what it brings")
+    added.add_argument("name", help="of the plug-in, as recipes will say it")
+    added.add_argument("folder", type=Path, nargs="?", help="a new one (default: the name)")
+    added = command("check-adapter", kit.do_check_adapter, "Say which promises an adapter keeps.")
+    added.add_argument("name", help="the adapter, as recipes say it")
+    keys_of(added, "the adapter")
+    added.add_argument("--shape", metavar="C,S1,S2", help="of the samples that it is to cut")
+    added.add_argument(
+        "--data",
+        metavar="NAME",
+        help="instead: of this dataset, or with keys `{name: array, path: FILE}`",
+    )
+    added = command("check-dataset", kit.do_check_dataset, "Say which promises a dataset keeps.")
+    added.add_argument("name", help="the dataset, as recipes say it")
+    keys_of(added, "the dataset")
+    added.add_argument(
+        "--adapter", metavar="NAME", help="that cuts its samples, or `{name: grid, patch_size: 4}`"
+    )
     command("list", lookup.do_list, "List plug-ins and recipes, and where each comes from.")
     added = command("keys", lookup.do_keys, "Say what each key of a recipe means.")
     added.add_argument(
@@ -178,7 +237,7 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--markdown", action="store_true", help="as a page of documentation")
     added = command("schema", lookup.do_schema, "Write the JSON schema of recipes, for editors.")
     added.add_argument("file", type=Path, nargs="?", help="default: print it")
-    return parser
+    return parser, dict(subparsers.choices)
 
 
 def _add_observation(added: argparse.ArgumentParser) -> None:
@@ -220,9 +279,6 @@ def _add_measuring(added: argparse.ArgumentParser) -> None:
     added.add_argument(
         "--profile", type=Path, metavar="FILE.json", help="write a trace of some steps for Perfetto"
     )
-    added.add_argument(
-        "--json", type=Path, metavar="FILE", help="write all numbers, with the machine and versions"
-    )
 
 
 def _add_machines(added: argparse.ArgumentParser) -> None:
@@ -250,7 +306,10 @@ def _is_key(text: str) -> bool:
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Arguments, where `key=value` may stand before and after options."""
-    parser = _parser()
+    parser, names = _parser()
+    wanted = next(iter(sys.argv[1:] if argv is None else argv), "")
+    if wanted not in names and (near := get_close_matches(wanted, names, n=1)):
+        parser.error(f"there is no command `{wanted}`; did you mean `rawdiff {near[0]}`?")
     args, rest = parser.parse_known_args(argv)
     takes_keys = hasattr(args, "overrides")
     if rest and (not takes_keys or any(text.startswith("-") for text in rest)):

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from rawdiff import calibrate, exchange, likelihood, plugins, recipe_file, results, run
+from rawdiff import calibrate, exchange, likelihood, plugins, recipe_file, results
 from rawdiff.assemble import PACKED_FOLDER, packed_or_raw
 from rawdiff.bench.advice import advise
 from rawdiff.bench.measure import bench
@@ -28,9 +28,9 @@ from rawdiff.data.packed import PackedDataset, pack, packed_folder
 from rawdiff.errors import UserError
 from rawdiff.evaluate import report as score_report
 from rawdiff.explain import explain
-from rawdiff.files import require_writable, write_text
+from rawdiff.export import export
 from rawdiff.forecast import forecast_run
-from rawdiff.parallel.processes import speaks_for_all
+from rawdiff.parallel.launch import speaks_for_all
 from rawdiff.progress import progress_of
 from rawdiff.report.concerns import score_concerns
 from rawdiff.report.page import write_report
@@ -50,6 +50,10 @@ console = Console(
     soft_wrap=True,
     width=None if sys.stdout.isatty() else 160,  # a file or a pipe has no width
 )
+
+
+def print_json(content: object) -> None:
+    sys.stdout.write(json.dumps(content, indent=1) + "\n")
 
 
 def _say(text: str) -> None:
@@ -117,7 +121,10 @@ def do_eval(args: argparse.Namespace) -> None:
     console.print(score_report.table(scores))
     for concern in score_concerns(scores.scores):
         _say(str(concern))
-    _say(f"Scores: {results.scores_path(args.run, metrics)}")
+    path = results.scores_path(args.run, metrics)
+    _say(f"Scores: {path}")
+    if args.json:
+        sys.stdout.write(path.read_text(encoding="utf-8"))
 
 
 def _calibrate(args: argparse.Namespace) -> None:
@@ -199,15 +206,16 @@ def do_check(args: argparse.Namespace) -> None:
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
-    for row in check(recipe, _machines(args)):
+    rows = check(recipe, _machines(args))
+    for row in rows:
         table.add_row(row.name, row.text)
     console.print(table)
+    if args.json:
+        print_json([dataclasses.asdict(row) for row in rows])
 
 
 def do_bench(args: argparse.Namespace) -> None:
     recipe = recipe_file.load_recipe(args.recipe, args.overrides)
-    if args.json is not None:
-        require_writable(args.json)
     with console.status("starting") as status:
         start = time.monotonic()
 
@@ -230,9 +238,8 @@ def do_bench(args: argparse.Namespace) -> None:
         _say(f"- {sentence}")
     if args.profile is not None:
         _say(f"Profile, for https://ui.perfetto.dev or chrome://tracing: {args.profile}")
-    if args.json is not None:
-        write_text(args.json, as_json(found))
-        _say(f"All numbers: {args.json}")
+    if args.json:
+        sys.stdout.write(as_json(found))
 
 
 def do_replay(args: argparse.Namespace) -> None:
@@ -290,8 +297,9 @@ def _machines(args: argparse.Namespace) -> Machines | None:
 def do_verify(args: argparse.Namespace) -> int:
     """0 if the newest checkpoint is sound, else 1."""
     newest_is_sound = False
+    verdicts = list(verify(args.run))
     table = Table("step", "MB", "kept", "files", box=None, pad_edge=False)
-    for verdict in verify(args.run):
+    for verdict in verdicts:
         newest_is_sound = verdict.damage is None
         table.add_row(
             f"{verdict.step:,}",
@@ -303,6 +311,8 @@ def do_verify(args: argparse.Namespace) -> int:
         console.print(table)
     else:
         _say(f"{args.run} has no checkpoint yet.")
+    if args.json:
+        print_json([dataclasses.asdict(verdict) for verdict in verdicts])
     return 0 if newest_is_sound else 1
 
 
@@ -328,7 +338,9 @@ def do_prepare(args: argparse.Namespace) -> None:
 def do_export(args: argparse.Namespace) -> None:
     which = {"weights": args.weights, "step": args.step}
     if args.format == "rawdiff":
-        run.export(args.run, args.out, **which, say=_say)
+        export(args.run, args.out, **which, licence=args.license, say=_say)
+    elif args.license is not None:
+        raise UserError("--license stands in the model card of a folder; leave out --format.")
     else:
         form = plugins.load_plugin("formats", args.format)()
         exchange.export_model(form, args.run, args.out, **which, say=_say)

@@ -85,7 +85,7 @@ def export_model(
     recipe, chosen = choose(folder, weights, say)
     found = read_weights(folder, chosen, step, say)
     names: tuple[str, ...] = (found.name,)
-    if weights is None and not folder.is_export:
+    if weights is None and not folder.is_export and not form.one_set:
         names = tuple(dict.fromkeys((found.name, *available_weights(recipe))))
 
     def read(name: str) -> Tensors:

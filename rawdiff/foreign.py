@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -56,6 +56,9 @@ class Outgoing:
 class Format(Settings, ABC):
     """Fields, each with a default, are the options of `rawdiff import NAME`: `some_field` is given
     as `--some-field`, and its description is shown by `--help`."""
+
+    one_set: ClassVar[bool] = False
+    """Whether its files hold one set of weights alone."""
 
     @abstractmethod
     def read(self, path: Path) -> Incoming:

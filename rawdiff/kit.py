@@ -1,10 +1,9 @@
-"""The command line for those who write a plug-in: `new`, `check-adapter`, `check-dataset`."""
+"""What each command for those who write a plug-in does: `new`, `check-adapter`, `check-dataset`."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -25,42 +24,6 @@ from rawdiff.testing.promise import Verdict
 
 BROKEN = 1
 """Exit code."""
-
-
-def add_commands(subparsers: Any) -> None:
-    """`subparsers` are argparse's, of the whole command line."""
-    added = _added(subparsers, "new", do_new, "Write a small package to begin with.")
-    added.add_argument("kind", choices=["adapter"], help="what it brings")
-    added.add_argument("name", help="of the plug-in, as recipes will say it")
-    added.add_argument("folder", type=Path, nargs="?", help="a new one (default: the name)")
-    added = _added(
-        subparsers, "check-adapter", do_check_adapter, "Say which promises an adapter keeps."
-    )
-    _add_named(added, "adapter")
-    added.add_argument("--shape", metavar="C,S1,S2", help="of the samples that it is to cut")
-    added.add_argument(
-        "--data",
-        metavar="NAME",
-        help="instead: of this dataset, or with keys `{name: array, path: FILE}`",
-    )
-    added = _added(
-        subparsers, "check-dataset", do_check_dataset, "Say which promises a dataset keeps."
-    )
-    _add_named(added, "dataset")
-    added.add_argument(
-        "--adapter", metavar="NAME", help="that cuts its samples, or `{name: grid, patch_size: 4}`"
-    )
-
-
-def _added(subparsers: Any, name: str, function: object, text: str) -> argparse.ArgumentParser:
-    added: argparse.ArgumentParser = subparsers.add_parser(name, help=text, description=text)
-    added.set_defaults(function=function)
-    return added
-
-
-def _add_named(added: argparse.ArgumentParser, what: str) -> None:
-    added.add_argument("name", help=f"the {what}, as recipes say it")
-    added.add_argument("overrides", nargs="*", metavar="key=value", help=f"keys of the {what}")
 
 
 def do_new(args: argparse.Namespace) -> None:

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 
 from rich.table import Table
 
 from rawdiff import keys, plugins, recipe_file, schema
-from rawdiff.commands import console
+from rawdiff.commands import console, print_json
 from rawdiff.files import write_text
 
 
 def do_list(args: argparse.Namespace) -> None:
     table = Table("kind", "name", "where it comes from", box=None, pad_edge=False)
-    for kind in plugins.KINDS:
-        for plugin in plugins.plugins(kind):
-            table.add_row(kind, plugin.name, f"{plugin.package}  {plugin.target}")
-    for name, path in recipe_file.built_in_recipes().items():
+    found = [plugin for kind in plugins.KINDS for plugin in plugins.plugins(kind)]
+    for plugin in found:
+        table.add_row(plugin.kind, plugin.name, f"{plugin.package}  {plugin.target}")
+    recipes = recipe_file.built_in_recipes()
+    for name, path in recipes.items():
         table.add_row("recipes", name, str(path))
     console.print(table)
+    if args.json:
+        named = [{"kind": "recipes", "name": n, "target": str(p)} for n, p in recipes.items()]
+        print_json([*map(dataclasses.asdict, found), *named])
 
 
 def do_schema(args: argparse.Namespace) -> None:

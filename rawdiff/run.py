@@ -1,8 +1,7 @@
-"""A trained model, loaded from a run or an export: predict, sample, export."""
+"""A trained model, loaded from a run or an export: predict and sample."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from rawdiff.assemble import (
     materialize,
     open_data,
 )
-from rawdiff.averages.weights import Weights, read_weights, take_over, write_weights
+from rawdiff.averages.weights import Weights, read_weights, take_over
 from rawdiff.conditions import (
     Conditions,
     Labels,
@@ -30,15 +29,13 @@ from rawdiff.data.template import Template
 from rawdiff.density import log_density
 from rawdiff.errors import UserError
 from rawdiff.explain import explain
-from rawdiff.files import require_new_folder
 from rawdiff.model.network import Network
 from rawdiff.parallel.apply import compile_parts
 from rawdiff.precision import Device, choose_device
 from rawdiff.recipe import Recipe
-from rawdiff.recipe_file import write_recipe
 from rawdiff.sample_settings import SampleSettings
 from rawdiff.sampling import Sampler, draw_all
-from rawdiff.saved.folder import DESCRIPTION, EXPORT_WEIGHTS, RunFolder
+from rawdiff.saved.folder import RunFolder
 from rawdiff.tuned import choose, tuned_recipe
 
 Say = Callable[[str], None]
@@ -343,31 +340,3 @@ def load_with(
         )
     weights = None if folder.is_export else recipe.sample.weights
     return folder, _load(folder, recipe, weights, step, recipe.train.device, say)
-
-
-def export(
-    path: str | Path,
-    out: Path,
-    *,
-    weights: str | None = None,
-    step: int | None = None,
-    say: Say = print,
-) -> Path:
-    """One set of weights as safetensors, with all that is needed to load it, in a new folder.
-
-    Sampling settings that were tuned become those of its recipe, but for a guide's weights.
-    """
-    folder = RunFolder.open(path)
-    require_new_folder(out)
-    recipe, weights = choose(folder, weights, say)
-    recipe = recipe.model_copy(update={"sample": recipe.sample.model_copy(update={"guide": None})})
-    found = read_weights(folder, weights, step, say)
-    out.mkdir(parents=True, exist_ok=True)
-    for name in DESCRIPTION:
-        if (folder.path / name).is_file():
-            shutil.copyfile(folder.path / name, out / name)
-    if recipe != folder.recipe():
-        write_recipe(recipe, out / "recipe.yaml")
-    write_weights(out, found.tensors, found.name, found.step)
-    say(f"{out} holds {EXPORT_WEIGHTS} ({found.name}) and what is needed to load it.")
-    return out

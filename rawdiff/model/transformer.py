@@ -158,17 +158,17 @@ class Transformer(Network):
     def _label_condition(self, z_t: Tensor, label: Tensor | None) -> Tensor:
         """The embedded label [B, D]; 0 without labels."""
         if self.label_embedding is None:
-            return z_t.new_zeros(len(z_t), self.settings.width)
+            return z_t.new_zeros(z_t.shape[0], self.settings.width)  # `len` would be a constant
         if label is None:
-            label = torch.full((len(z_t),), self.no_label, device=z_t.device)
+            label = torch.full(z_t.shape[:1], self.no_label, device=z_t.device)
         return self.label_embedding(label)
 
     def _scalar_condition(self, z_t: Tensor, scalars: Tensor | None) -> Tensor:
         """The embedded scalars [B, D]; 0 without."""
         if self.scalar_embedding is None:
-            return z_t.new_zeros(len(z_t), self.settings.width)
+            return z_t.new_zeros(z_t.shape[0], self.settings.width)  # `len` would be a constant
         if scalars is None:
-            scalars = z_t.new_full((len(z_t), self.interface.num_scalars), torch.nan)
+            scalars = z_t.new_full((z_t.shape[0], self.interface.num_scalars), torch.nan)
         return self.scalar_embedding(scalars)
 
 

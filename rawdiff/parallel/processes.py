@@ -7,19 +7,18 @@ MASTER_ADDR and MASTER_PORT.
 from __future__ import annotations
 
 import math
-import os
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from rawdiff.errors import UserError
+from rawdiff.parallel.launch import PeerFailedError, variable
 
 T = TypeVar("T")
 
@@ -32,10 +31,6 @@ PATIENCE_AT_FIRST = timedelta(hours=12)
 # Beside the steps a process may wait until another has written its part of a checkpoint.
 PATIENCE_BESIDE = timedelta(hours=1)
 BESIDE = "beside"  # describes the channel for that
-
-
-class PeerFailedError(Exception):
-    """Another process of the run failed: it has said why, or this says what is known of it."""
 
 
 def lost_contact(error: BaseException) -> str | None:
@@ -190,7 +185,7 @@ def join_processes(on_gpu: bool) -> Iterator[Processes]:
     process failed first: one message is enough.
     """
     rank, count, here, local_rank = (
-        _variable(name, default)
+        variable(name, default)
         for name, default in (
             ("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_WORLD_SIZE", 1), ("LOCAL_RANK", 0),
         )
@@ -225,32 +220,6 @@ def _fails_first(rank: int) -> bool:
         return store.compare_set("failed", "", str(rank)).decode() == str(rank)
     except RuntimeError:  # the store went with the process that held it
         return False
-
-
-def leave(code: int) -> NoReturn:
-    """End this process.
-
-    One of several ends without taking the interpreter down: torch's threads of gloo may still ask
-    for it then, and abort a process that has done all its work.
-    """
-    if _variable("WORLD_SIZE", 1) > 1:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-    sys.exit(code)
-
-
-def speaks_for_all(error: UserError | None = None) -> bool:
-    """Whether this process shows a result or an error: what all meet before they join, one says."""
-    return _variable("RANK", 0) == 0 or bool(getattr(error, "__notes__", None))
-
-
-def _variable(name: str, default: int) -> int:
-    text = os.environ.get(name, str(default))
-    try:
-        return int(text)
-    except ValueError:
-        raise UserError(f"The variable {name} is `{text}`; torchrun sets it to a number.") from None
 
 
 def _take_gpu(local_rank: int) -> None:

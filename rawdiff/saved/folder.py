@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 from rawdiff.assemble import read_description
@@ -33,7 +34,7 @@ class RunFolder:
                 "one of a checkpoint of other code."
             )
         if not folder.path.is_dir():
-            raise UserError(f"There is no run {path}: give the `run_dir` of a recipe that ran.")
+            raise UserError(f"There is no run {path}: {_nearest(folder.path)}")
         missing = [name for name in DESCRIPTION[:3] if not (folder.path / name).is_file()]
         if missing:
             raise UserError(f"{path} holds no run: {', '.join(missing)} missing there.")
@@ -137,3 +138,12 @@ class RunFolder:
 
     def statistics(self) -> Statistics:
         return Statistics.load(self.statistics_file)
+
+
+def _nearest(path: Path) -> str:
+    """What to give instead: the run of the nearest name beside it, or in `runs`."""
+    beside = [p for folder in (path.parent, Path("runs")) for p in folder.glob("*/recipe.yaml")]
+    runs = {p.parent.name: p.parent for p in reversed(beside)}
+    if near := get_close_matches(path.name, runs, n=1):
+        return f"did you mean `{runs[near[0]]}`?"
+    return "give the `run_dir` of a recipe that ran."

@@ -17,7 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TextIO
 
-from rawdiff.parallel.processes import PeerFailedError, Processes, lost_contact
+from rawdiff.parallel.launch import PeerFailedError
+from rawdiff.parallel.processes import Processes, lost_contact
 from rawdiff.saved.folder import RunFolder
 
 

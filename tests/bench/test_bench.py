@@ -39,12 +39,12 @@ def test_all_parts_a_rate_and_all_numbers_are_told_and_nothing_is_left(tmp_path,
     before = sorted(tmp_path.rglob("*"))
     out = tmp_path.parent / f"{tmp_path.name}-out"
     out.mkdir()
-    files = ["--json", str(out / "numbers.json"), "--profile", str(out / "trace.json")]
+    files = ["--json", "--profile", str(out / "trace.json")]
     assert main(["bench", str(recipe), *QUICK, *files]) == 0
-    printed = capsys.readouterr().out
+    numbers, printed = capsys.readouterr()
     for text in (*TEXTS.values(), "samples a second", "TFLOP/s", "checkpoint", "log"):
         assert text in printed
-    told = json.loads((out / "numbers.json").read_text())
+    told = json.loads(numbers)
     assert told["samples_per_second"] > 0
     assert 0 < told["utilization"] < 10
     assert told["environment"]["torch"]
@@ -116,7 +116,6 @@ def test_what_the_user_can_mend_is_said_before_anything_is_measured(tmp_path, ca
     for arguments, words in (
         ([recipe, "train.batch_sice=8"], "batch_size"),
         ([recipe, "--seconds", "0"], "--seconds 0 is no time"),
-        ([recipe, "--json", str(tmp_path / "no" / "file.json")], "cannot be written"),
         ([recipe, "--profile", str(tmp_path)], "cannot be written"),
         (["no_such_recipe"], "no_such_recipe"),
     ):

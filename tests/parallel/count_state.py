@@ -9,7 +9,8 @@ import torch
 from rawdiff.assemble import make_network, make_patcher, materialize
 from rawdiff.data.statistics import fixed
 from rawdiff.parallel.apply import local, parallelize
-from rawdiff.parallel.processes import join_processes, leave
+from rawdiff.parallel.launch import leave
+from rawdiff.parallel.processes import join_processes
 from rawdiff.recipe_file import load_recipe
 from rawdiff.train.cost import run_on_nothing
 from rawdiff.train.state import TrainState

@@ -15,7 +15,8 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from rawdiff.grid import Axis, PatchGrid
 from rawdiff.model.network import Interface, Network
 from rawdiff.parallel.apply import parallelize, whole
-from rawdiff.parallel.processes import join_processes, leave
+from rawdiff.parallel.launch import leave
+from rawdiff.parallel.processes import join_processes
 from rawdiff.parallel.settings import ParallelSettings
 from rawdiff.recipe import TrainSettings
 from rawdiff.train.optimizer import make_optimizer, take_step

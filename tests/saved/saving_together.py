@@ -17,7 +17,8 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Shard, distribute_tensor
 
 from rawdiff.errors import UserError
-from rawdiff.parallel.processes import Processes, join_processes, leave
+from rawdiff.parallel.launch import leave
+from rawdiff.parallel.processes import Processes, join_processes
 from rawdiff.recipe import CheckpointSettings
 from rawdiff.saved import saving
 from rawdiff.saved.folder import DESCRIPTION, RunFolder

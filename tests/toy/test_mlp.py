@@ -10,11 +10,12 @@ from rawdiff_toy.mlp import MLP, MLPSettings, time_features
 from runs import checkpoint_tensors, metrics, signal_at_step, start
 from scoring import noise
 
+from rawdiff.export import export
 from rawdiff.grid import Axis, PatchGrid
 from rawdiff.model.network import Interface
 from rawdiff.recipe_file import load_recipe
 from rawdiff.results import evaluate_run, sample_run
-from rawdiff.run import export, load
+from rawdiff.run import load
 from rawdiff.train.start import train
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "figure2.yaml"
