@@ -14,12 +14,10 @@ from rawdiff.assemble import describe_info, require_same_data
 from rawdiff.data.dataset import Dataset
 from rawdiff.errors import UserError
 from rawdiff.files import locked
-from rawdiff.parallel.processes import join_processes
-from rawdiff.precision import choose_device
 from rawdiff.run import Progress, Say, TrainedModel, load_with
 from rawdiff.saved.folder import RunFolder
 from rawdiff.series import Draw, Question, Request, Series
-from rawdiff.tuned import tuned_recipe
+from rawdiff.shared_work import shared_work
 
 
 def forecast_run(
@@ -35,11 +33,10 @@ def forecast_run(
     """Draw an ensemble from each init, and write it as the field does; returns the file.
 
     Known states come from the files of `data` at any time. What an earlier call with the same
-    settings left in the file goes on. Several processes share the members.
+    settings left in the file goes on. Several processes share the members. Raises StoppedError on
+    SIGTERM and SIGUSR1.
     """
-    recipe = tuned_recipe(RunFolder.open(path), overrides, lambda text: None)
-    on_gpu = choose_device(recipe.train.device).type == "cuda"
-    with join_processes(on_gpu) as processes:  # each takes its own GPU
+    with shared_work(path, overrides, say) as processes:
         say = processes.only_first(say)
         folder, model = load_with(path, overrides, step, say)
         data = open_series(folder, model.recipe.data)
