@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
@@ -12,6 +13,7 @@ from typing import Any, NoReturn
 
 from rich.console import Console
 
+from rawdiff import completion
 from rawdiff.errors import UserError
 from rawdiff.manual import EXIT_CODES, SCRIPTS, examples
 from rawdiff.parallel.launch import PeerFailedError, leave, speaks_for_all
@@ -33,8 +35,9 @@ class _Later:
     def __getattr__(self, name: str) -> Callable[[argparse.Namespace], Any]:
         def call(args: argparse.Namespace) -> Any:
             module = import_module(self._module)
-            module.console.quiet = getattr(args, "quiet", False)
-            module.console.stderr = getattr(args, "json", False)  # the JSON has stdout to itself
+            if console := getattr(module, "console", None):
+                console.quiet = getattr(args, "quiet", False)
+                console.stderr = getattr(args, "json", False)  # the JSON has stdout to itself
             return getattr(module, name)(args)
 
         return call
@@ -237,6 +240,10 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     added.add_argument("--markdown", action="store_true", help="as a page of documentation")
     added = command("schema", lookup.do_schema, "Write the JSON schema of recipes, for editors.")
     added.add_argument("file", type=Path, nargs="?", help="default: print it")
+    added = command(
+        "completion", completion.do_completion, "Print what makes a shell complete commands."
+    )
+    added.add_argument("shell", choices=completion.SHELLS)
     return parser, dict(subparsers.choices)
 
 
@@ -326,6 +333,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def command(argv: Sequence[str] | None = None) -> NoReturn:
     """`rawdiff`, as a process of its own."""
+    if completion.ASKED in os.environ:
+        completion.answer(*_parser())
     leave(main(argv))
 
 

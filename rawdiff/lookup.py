@@ -9,7 +9,8 @@ import sys
 
 from rich.table import Table
 
-from rawdiff import keys, plugins, recipe_file, schema
+from rawdiff import keys, plugins, schema
+from rawdiff.built_in import built_in_recipes
 from rawdiff.commands import console, print_json
 from rawdiff.files import write_text
 
@@ -19,7 +20,7 @@ def do_list(args: argparse.Namespace) -> None:
     found = [plugin for kind in plugins.KINDS for plugin in plugins.plugins(kind)]
     for plugin in found:
         table.add_row(plugin.kind, plugin.name, f"{plugin.package}  {plugin.target}")
-    recipes = recipe_file.built_in_recipes()
+    recipes = built_in_recipes()
     for name, path in recipes.items():
         table.add_row("recipes", name, str(path))
     console.print(table)

@@ -75,6 +75,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "keys": ("rawdiff keys", "rawdiff keys train", "rawdiff keys sample.solver"),
     "list": ("rawdiff list", "rawdiff list --json --quiet"),
+    "completion": ("rawdiff completion bash > rawdiff.bash && source rawdiff.bash",),
     "schema": ("rawdiff schema recipe.schema.json",),
 }
 """Of each command, by its name."""

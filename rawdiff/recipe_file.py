@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from rawdiff.built_in import built_in_recipes
 from rawdiff.errors import UserError
 from rawdiff.explain import WrongKeysError, explain
 from rawdiff.files import write_text
@@ -26,19 +27,6 @@ PLUGIN_SECTIONS: dict[str, Kind] = {
 ENVIRONMENT, PLUGINS = "environment.json", "plugins"
 """Where a run says which packages brought plug-ins to it."""
 DEFAULT_NAMES = {section: DEFAULTS.get(kind) for section, kind in PLUGIN_SECTIONS.items()}
-
-
-def recipe_folder() -> Path:
-    """The recipes that come with rawdiff: in a clone its `recipes/`, else inside the wheel."""
-    package = Path(__file__).parent
-    return next(
-        (folder for folder in (package / "recipes", package.parent / "recipes") if folder.is_dir()),
-        package / "recipes",
-    )
-
-
-def built_in_recipes() -> dict[str, Path]:
-    return {path.stem: path for path in sorted(recipe_folder().glob("*.yaml"))}
 
 
 def find_recipe(name: str | Path, relative_to: Path | None = None) -> Path:

@@ -10,11 +10,12 @@ import torch
 from runs import rawdiff, write_arrays
 
 from rawdiff.assemble import make_network, make_patcher
+from rawdiff.built_in import built_in_recipes
 from rawdiff.check import share_of_waiting
 from rawdiff.cli import main
 from rawdiff.data.statistics import fixed
 from rawdiff.parallel.batch import Shares
-from rawdiff.recipe_file import built_in_recipes, load_recipe
+from rawdiff.recipe_file import load_recipe
 from rawdiff.scale import Machines, Plan, make_plan
 from rawdiff.train.cost import measure_cost
 

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from rawdiff import keys
+from rawdiff.built_in import built_in_recipes, recipe_folder
 from rawdiff.cli import main
-from rawdiff.recipe_file import built_in_recipes, recipe_folder
 from rawdiff.schema import full_schema, recipe_schema
 
 ROOT = Path(__file__).parents[1]

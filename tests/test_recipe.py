@@ -7,15 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from rawdiff.built_in import built_in_recipes
 from rawdiff.errors import UserError
 from rawdiff.recipe import Recipe
-from rawdiff.recipe_file import (
-    built_in_recipes,
-    load_recipe,
-    merge,
-    read_recipe,
-    write_recipe,
-)
+from rawdiff.recipe_file import load_recipe, merge, read_recipe, write_recipe
 
 
 def _write(path: Path, content: str) -> Path:

@@ -9,7 +9,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from rawdiff import commands, kit, lookup
+from rawdiff import commands, completion, kit, lookup
 from rawdiff.cli import _parser
 
 HEAVY = ("torch", "numpy", "pydantic", "PIL", "h5py", "zarr", "rawdiff.commands")
@@ -22,6 +22,7 @@ HEAVY = ("torch", "numpy", "pydantic", "PIL", "h5py", "zarr", "rawdiff.commands"
         "from rawdiff.cli import main; main(['--help'])",
         "from rawdiff.cli import main; main(['train', '--help'])",
         "from rawdiff.cli import main; main(['trian'])",
+        "from rawdiff.completion import keys; keys('train.')",
     ],
 )
 def test_what_needs_no_torch_does_not_wait_for_it(program: str) -> None:
@@ -45,7 +46,7 @@ def test_what_the_package_offers_is_there_when_it_is_asked_for() -> None:
 def test_every_command_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """They are looked up when they are called: a misspelt one would be seen too late."""
     called: list[str] = []
-    for module in (commands, lookup, kit):
+    for module in (commands, lookup, kit, completion):
         for name in (name for name in dir(module) if name.startswith("do_")):
             monkeypatch.setattr(module, name, lambda args, name=name: called.append(name))
     _, parsers = _parser()

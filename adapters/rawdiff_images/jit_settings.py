@@ -13,12 +13,13 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from rawdiff.built_in import built_in_recipes
 from rawdiff.errors import UserError
 from rawdiff.explain import explain
 from rawdiff.model.settings import SIZES
 from rawdiff.model.transformer import TransformerSettings
 from rawdiff.recipe import Recipe
-from rawdiff.recipe_file import built_in_recipes, load_recipe
+from rawdiff.recipe_file import load_recipe
 from rawdiff_images.jit_layout import Layout
 from rawdiff_images.pixels import Mode
 

@@ -20,10 +20,11 @@ from rawdiff_images.jit_layout import measure as measure_tensors
 from rawdiff_images.jit_settings import Arguments, make_layout, to_recipe
 from runs import metrics, rawdiff
 
+from rawdiff.built_in import built_in_recipes
 from rawdiff.cli import main
 from rawdiff.exchange import export_model, import_model
 from rawdiff.model.settings import SIZES
-from rawdiff.recipe_file import built_in_recipes, load_recipe, parse_recipe, read_yaml
+from rawdiff.recipe_file import load_recipe, parse_recipe, read_yaml
 from rawdiff.run import load
 from rawdiff.saved.folder import RunFolder
 from rawdiff.train.start import train

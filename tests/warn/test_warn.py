@@ -8,12 +8,13 @@ import pytest
 import torch
 
 from rawdiff.assemble import info_without_data
+from rawdiff.built_in import built_in_recipes
 from rawdiff.data.dataset import DataInfo
 from rawdiff.data.statistics import Moments, Statistics, fixed
 from rawdiff.errors import UserError
 from rawdiff.flow.settings import FlowSettings
 from rawdiff.recipe import Recipe
-from rawdiff.recipe_file import built_in_recipes, load_recipe
+from rawdiff.recipe_file import load_recipe
 from rawdiff.warn.averages import average, relative_width, tuned_average
 from rawdiff.warn.data import noise_scale, spread
 from rawdiff.warn.loss import loss_shares, one_bin, share_of_times
