@@ -29,6 +29,8 @@ class Moment:
     evidence: Evidence
     num_steps: int
     """Steps of the solver from noise to data."""
+    memory: list[tuple[float, Tensor]]
+    """What the method writes down for the evaluations of this batch that follow: its own affair."""
 
     def backward(self, x_bar: Tensor) -> Tensor:
         """(dx/dz)^T x_bar [B, N, P]."""
@@ -42,6 +44,10 @@ class Method(Settings, ABC):
     """Whether it needs derivatives of the network."""
     exact: ClassVar[bool] = False
     """Whether it takes observed values of the sample itself as they are: masks alone."""
+
+    weighs_noise: ClassVar[bool] = False
+    """Whether the noise of the observation counts: the last steps then become so short that it can
+    be told from that of z."""
 
     @abstractmethod
     def steer(self, moment: Moment) -> Tensor:

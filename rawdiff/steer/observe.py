@@ -22,7 +22,7 @@ from rawdiff.steer.operators import Mask
 from rawdiff.steer.settings import ObserveSettings
 from rawdiff.steer.stations import Stations, dim_names
 
-NUM_WORKING_COPIES = 12  # of an observation, while samples are drawn: all that a method keeps
+NUM_WORKING_COPIES = 16  # of an observation, while samples are drawn: all that a method keeps
 
 
 def observe(

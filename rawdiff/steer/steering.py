@@ -9,6 +9,7 @@ from torch import Tensor
 
 from rawdiff import philox
 from rawdiff.flow.solvers.velocity import Velocity
+from rawdiff.flow.times import halved
 from rawdiff.steer.evidence import Evidence
 from rawdiff.steer.method import Method, Moment
 
@@ -17,6 +18,9 @@ T_MIN = 0.01
 
 T_EARLY, MAX_OVER_PRIOR = 0.2, 2.0
 """Until then V is held to so many times what it can be: networks hardly learn dx/dz near t = 0."""
+
+LAST_NOISE = 0.25
+"""Of z before the last step, relative to the observation's."""
 
 
 @dataclass(frozen=True)
@@ -30,23 +34,41 @@ class Steering:
     num_steps: int
 
     def around(self, velocity: Velocity) -> Velocity:
-        """dz/dt towards E[x | z_t, y] instead of E[x | z_t], for a velocity of whole samples."""
+        """dz/dt towards E[x | z_t, y] instead of E[x | z_t], for a velocity of whole samples.
+
+        For one way from noise to data: the method may remember what it found before.
+        """
+        memory: list[tuple[float, Tensor]] = []
 
         def steered(z: Tensor, t: Tensor) -> Tensor:
             asked = t.clamp(min=T_MIN)
             with torch.set_grad_enabled(self.method.derives):
                 z = z.detach().requires_grad_(self.method.derives)
                 x = z + (1 - asked).clamp(min=self.t_eps) * velocity(z, asked)
-                x = self.method.steer(self._moment(z, x, asked)).detach()
+                x = self.method.steer(self._moment(z, x, asked, memory)).detach()
             x = self.evidence.patcher.project(x, self.evidence.known)
             return (x - z.detach()) / (1 - t).clamp(min=self.t_eps)
 
         return steered
 
-    def _moment(self, z: Tensor, x: Tensor, t: Tensor) -> Moment:
+    def times(self, times: Tensor) -> Tensor:
+        """Those of a solver, with further ones before the last where the method weighs noise.
+
+        At the last of them the noise of z is a quarter of the observation's at most, or 1 - t is
+        `t_eps`: in one step from where it is larger, what is seen would come out with less spread
+        than the observation leaves. They depend on no observed value.
+        """
+        sharpness = self.evidence.sharpness() if self.method.weighs_noise else 0.0
+        if not sharpness:
+            return times
+        return halved(times, max(LAST_NOISE / (sharpness * self.noise_std), self.t_eps))
+
+    def _moment(
+        self, z: Tensor, x: Tensor, t: Tensor, memory: list[tuple[float, Tensor]]
+    ) -> Moment:
         noise = ((1 - t) * self.noise_std).square()
         spread = (noise / t).to(z.device).expand(len(z), 1, 1)
-        moment = Moment(z, x, t, spread, self.evidence, self.num_steps)
+        moment = Moment(z, x, t, spread, self.evidence, self.num_steps, memory)
         if not self.method.derives or t > T_EARLY:
             return moment
         # The trace of dx/dz, by one row of signs; that of V is at most this for data of spread 1.
