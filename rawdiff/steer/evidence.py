@@ -92,8 +92,8 @@ class Evidence:
     def sharpness(self) -> float:
         """How many spreads of its noise the observation moves by one spread of the data, at most.
 
-        The norm of the operator's derivative at the mean of the data, found by powers of it: the
-        same for all samples. 0 where there is none.
+        The norm of the operator's derivative at the mean of the data, by powers of it to about a
+        tenth: the same for all samples. 0 where there is none.
         """
         shape = (1, self.patcher.grid.num_patches, self.patcher.patch_dim)
         x = torch.zeros(shape, device=self.values.device, requires_grad=True)

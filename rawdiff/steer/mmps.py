@@ -12,9 +12,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from rawdiff.steer.conjugate import Solution, conjugate_gradients
 from rawdiff.steer.derivative import Derivative
 from rawdiff.steer.method import Method, Moment
+from rawdiff.steer.residuals import Triple, minimal_residuals
 
 
 class MMPS(Method):
@@ -22,35 +22,35 @@ class MMPS(Method):
 
     V is (1 - t)² noise_std² / t times the network's derivative dx/dz, which is symmetric for the
     exact denoiser; near t = 0, where networks hardly learn it, V is held to the data's spread. u is
-    found by conjugate gradients, each the price of a backward pass: as many as leave `tolerance` of
-    y - A x, in norm, and `num_iterations` at most. They begin where u should be by the two
+    found by conjugate residuals, each the price of a backward pass: as many as leave `tolerance` of
+    y - A x, in norm, and `num_iterations` at most. The first looks where u should lie by the two
     evaluations before. Exact for Gaussian data and linear operators.
     """
 
     weighs_noise: ClassVar[bool] = True
 
-    num_iterations: int = Field(default=20, ge=1)
+    num_iterations: int = Field(default=5, ge=1)
     tolerance: float = Field(default=0.01, gt=0, lt=1)
 
     def steer(self, moment: Moment) -> Tensor:
         evidence, x = moment.evidence, moment.x.detach().requires_grad_()
         of_x = Derivative(evidence.measure, x)
 
-        def covariance(u: Tensor) -> tuple[Tensor, Tensor]:
+        def covariance(u: Tensor) -> Triple:
             """(A V A^T + Sigma_y) u, where Sigma_y is 1 by the units of the evidence; V A^T u."""
             dx = moment.spread * moment.backward(of_x.transposed(u))
-            return u + of_x.times(dx), dx.flatten(1)
+            return Triple(u, u + of_x.times(dx), dx.flatten(1))
 
-        residual = (evidence.y - of_x.y).detach()
-        solution = conjugate_gradients(
+        found = minimal_residuals(
             covariance,
-            Solution(torch.zeros_like(residual), residual, torch.zeros_like(x).flatten(1)),
+            (evidence.y - of_x.y).detach(),
+            torch.zeros_like(x).flatten(1),
             guess=_expected(moment),
             num_iterations=self.num_iterations,
             tolerance=self.tolerance,
         )
-        _remember(moment, solution.u)
-        return x.detach() + solution.image.view_as(x)
+        _remember(moment, found.u)
+        return x.detach() + found.image.view_as(x)
 
 
 def _expected(moment: Moment) -> Tensor | None:
