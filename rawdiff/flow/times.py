@@ -56,7 +56,7 @@ def edm(num_steps: int, start: float, sigma_range: tuple[float, float], noise_st
 
 
 def halved(times: Tensor, end: float) -> Tensor:
-    """With further times before the last, 1: each halves 1 - t, until it is at most `end`."""
+    """With further times before the last, 1: each halves 1 - t, until it is about `end` or less."""
     last = 1 - float(times[-2])
     number = max(0, math.ceil(math.log2(last / end) - 0.1))  # a little more is as good
     further = [1 - last / 2**i for i in range(1, number + 1)]

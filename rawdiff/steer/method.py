@@ -45,13 +45,16 @@ class Method(Settings, ABC):
     exact: ClassVar[bool] = False
     """Whether it takes observed values of the sample itself as they are: masks alone."""
 
-    weighs_noise: ClassVar[bool] = False
-    """Whether the noise of the observation counts: the last steps then become so short that it can
-    be told from that of z."""
-
     @abstractmethod
     def steer(self, moment: Moment) -> Tensor:
         """E[x | z_t, y], standardized [B, N, P]; each sample by itself."""
+
+    def noise_before_end(self) -> float | None:
+        """The most noise that z may have before the last step, relative to the observation's.
+
+        Steps are added where it has more. None: the settings' steps alone.
+        """
+        return None
 
     def solver(self, own: Solver, noise: Callable[[int], Tensor]) -> Solver:
         """What solves the equation: `own`, that of the settings, unless the method has another.

@@ -6,8 +6,6 @@ arXiv 2405.13712, section 4.2.
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -25,12 +23,18 @@ class MMPS(Method):
     found by conjugate residuals, each the price of a backward pass: as many as leave `tolerance` of
     y - A x, in norm, and `num_iterations` at most. The first looks where u should lie by the two
     evaluations before. Exact for Gaussian data and linear operators.
-    """
 
-    weighs_noise: ClassVar[bool] = True
+    With `last_noise` steps are added at the end until the noise of z is so much of the
+    observation's: seen values vary too little otherwise, but what a network errs by near t = 1 adds
+    up over these steps. Default: none.
+    """
 
     num_iterations: int = Field(default=5, ge=1)
     tolerance: float = Field(default=0.01, gt=0, lt=1)
+    last_noise: float | None = Field(default=None, gt=0)
+
+    def noise_before_end(self) -> float | None:
+        return self.last_noise
 
     def steer(self, moment: Moment) -> Tensor:
         evidence, x = moment.evidence, moment.x.detach().requires_grad_()

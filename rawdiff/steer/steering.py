@@ -19,9 +19,6 @@ T_MIN = 0.01
 T_EARLY, MAX_OVER_PRIOR = 0.2, 2.0
 """Until then V is held to so many times what it can be: networks hardly learn dx/dz near t = 0."""
 
-LAST_NOISE = 0.25
-"""Of z before the last step, relative to the observation's."""
-
 
 @dataclass(frozen=True)
 class Steering:
@@ -52,16 +49,16 @@ class Steering:
         return steered
 
     def times(self, times: Tensor) -> Tensor:
-        """Those of a solver, with further ones before the last where the method weighs noise.
+        """Those of a solver, with further ones before the last where the method wants less noise.
 
-        At the last of them the noise of z is a quarter of the observation's at most, or 1 - t is
-        `t_eps`: in one step from where it is larger, what is seen would come out with less spread
-        than the observation leaves. They depend on no observed value.
+        In one step from much noise of z, what is seen would come out with less spread than the
+        observation leaves. 1 - t stays near `t_eps` or above. They depend on no observed value.
         """
-        sharpness = self.evidence.sharpness() if self.method.weighs_noise else 0.0
-        if not sharpness:
+        most = self.method.noise_before_end()
+        sharpness = 0.0 if most is None else self.evidence.sharpness()
+        if most is None or not sharpness:
             return times
-        return halved(times, max(LAST_NOISE / (sharpness * self.noise_std), self.t_eps))
+        return halved(times, max(most / (sharpness * self.noise_std), self.t_eps))
 
     def _moment(
         self, z: Tensor, x: Tensor, t: Tensor, memory: list[tuple[float, Tensor]]
