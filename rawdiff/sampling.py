@@ -125,7 +125,7 @@ class Sampler:
         def noise(number: int) -> Tensor:
             return self._noise(philox.Stream.RESAMPLE_NOISE + number, index, known, settings)
 
-        solver = steering.method.solver(solver, noise)
+        solver, times = steering.method.solver(solver, noise), steering.times(times)
         return steering.finish(self._finished(solver(watched, first, times), known, given))
 
     def _guided(

@@ -29,6 +29,8 @@ class Moment:
     evidence: Evidence
     num_steps: int
     """Steps of the solver from noise to data."""
+    memory: list[tuple[float, Tensor]]
+    """What the method writes down for the evaluations of this batch that follow: its own affair."""
 
     def backward(self, x_bar: Tensor) -> Tensor:
         """(dx/dz)^T x_bar [B, N, P]."""
@@ -46,6 +48,13 @@ class Method(Settings, ABC):
     @abstractmethod
     def steer(self, moment: Moment) -> Tensor:
         """E[x | z_t, y], standardized [B, N, P]; each sample by itself."""
+
+    def noise_before_end(self) -> float | None:
+        """The most noise that z may have before the last step, relative to the observation's.
+
+        Steps are added where it has more. None: the settings' steps alone.
+        """
+        return None
 
     def solver(self, own: Solver, noise: Callable[[int], Tensor]) -> Solver:
         """What solves the equation: `own`, that of the settings, unless the method has another.

@@ -6,15 +6,13 @@ arXiv 2405.13712, section 4.2.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from pydantic import Field
 from torch import Tensor
 
+from rawdiff.steer.derivative import Derivative
 from rawdiff.steer.method import Method, Moment
-
-SOLVED = 1e-5  # of the residual at first, in norm
+from rawdiff.steer.residuals import Triple, minimal_residuals
 
 
 class MMPS(Method):
@@ -22,64 +20,58 @@ class MMPS(Method):
 
     V is (1 - t)² noise_std² / t times the network's derivative dx/dz, which is symmetric for the
     exact denoiser; near t = 0, where networks hardly learn it, V is held to the data's spread. u is
-    found by `num_iterations` of conjugate gradients, each the price of a backward pass. Exact for
-    Gaussian data and linear operators, if the iterations suffice.
+    found by conjugate residuals, each the price of a backward pass: as many as leave `tolerance` of
+    y - A x, in norm, and `num_iterations` at most. The first looks where u should lie by the two
+    evaluations before. Exact for Gaussian data and linear operators.
     """
 
     num_iterations: int = Field(default=5, ge=1)
-    """Iterations of conjugate gradients in each call of the network. [iterations]"""
+    """Conjugate residuals in each call of the network, at most. [iterations]"""
+    tolerance: float = Field(default=0.01, gt=0, lt=1)
+    """How much of the distance from the observation they may leave. [-]"""
+    last_noise: float | None = Field(default=None, gt=0)
+    """Steps are added at the end until the noise of z is so much of the observation's: seen values
+    vary too little otherwise, but what a network errs by near t = 1 adds up over these steps
+    (default: none). [-]"""
+
+    def noise_before_end(self) -> float | None:
+        return self.last_noise
 
     def steer(self, moment: Moment) -> Tensor:
-        x = moment.x.detach().requires_grad_()
-        evidence = moment.evidence
-        y_hat = evidence.measure(x)
-        bar = torch.zeros_like(y_hat, requires_grad=True)
-        x_bar = torch.autograd.grad(y_hat, x, bar, create_graph=True)[0]  # linear in bar
+        evidence, x = moment.evidence, moment.x.detach().requires_grad_()
+        of_x = Derivative(evidence.measure, x)
 
-        def transposed(u: Tensor) -> Tensor:
-            """V A^T u, for u [B, M]."""
-            (x_bar,) = torch.autograd.grad(y_hat, x, u, retain_graph=True)
-            return moment.spread * moment.backward(x_bar)
+        def covariance(u: Tensor) -> Triple:
+            """(A V A^T + Sigma_y) u, where Sigma_y is 1 by the units of the evidence; V A^T u."""
+            dx = moment.spread * moment.backward(of_x.transposed(u))
+            return Triple(u, u + of_x.times(dx), dx.flatten(1))
 
-        def covariance(u: Tensor) -> Tensor:
-            """(A V A^T + Sigma_y) u, where Sigma_y is 1 by the units of the evidence."""
-            dx = transposed(u)
-            return u + torch.autograd.grad(x_bar, bar, dx, retain_graph=True)[0]
-
-        residual = (evidence.y - y_hat).detach()
-        u = conjugate_gradients(covariance, residual, self.num_iterations)
-        return moment.x.detach() + transposed(u)
-
-
-def conjugate_gradients(
-    product: Callable[[Tensor], Tensor], b: Tensor, num_iterations: int
-) -> Tensor:
-    """u [B, M] with `product(u)` near b: the best of the iterates, each row by itself.
-
-    A row is done where it is solved, or where the product is not positive, as it may be where a
-    network's derivative is not symmetric. (Hestenes and Stiefel 1952)
-    """
-    u = best = torch.zeros_like(b)
-    r = p = b
-    r_r = least = _dot(r, r)
-    enough = r_r * SOLVED**2
-    active = r_r > 0
-    for _ in range(num_iterations):
-        if not bool(active.any()):
-            break
-        product_p = product(p)
-        curvature = _dot(p, product_p)
-        active = active & (curvature > 0)
-        step = torch.where(active, r_r / curvature, 0.0)
-        u, r = u + step * p, r - step * product_p
-        before, r_r = r_r, _dot(r, r)
-        p = r + torch.where(active, r_r / before, 0.0) * p
-        active = active & (r_r > enough)
-        better = r_r < least
-        best, least = torch.where(better, u, best), torch.where(better, r_r, least)
-    return best
+        found = minimal_residuals(
+            covariance,
+            (evidence.y - of_x.y).detach(),
+            torch.zeros_like(x).flatten(1),
+            guess=_expected(moment),
+            num_iterations=self.num_iterations,
+            tolerance=self.tolerance,
+        )
+        _remember(moment, found.u)
+        return x.detach() + found.image.view_as(x)
 
 
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    """[B, 1]"""
-    return (a * b).sum(-1, keepdim=True)
+def _expected(moment: Moment) -> Tensor | None:
+    """u [B, M] on the line through the last two that were found; None at first."""
+    if not moment.memory:
+        return None
+    t_last, u_last = moment.memory[-1]
+    if len(moment.memory) == 1:
+        return u_last
+    t_before, u_before = moment.memory[-2]
+    ahead = (float(moment.t) - t_last) / (t_last - t_before)
+    return u_last + max(-1.0, min(ahead, 1.0)) * (u_last - u_before)
+
+
+def _remember(moment: Moment, u: Tensor) -> None:
+    """In place of what was found for the same time, as Heun's steps come twice to each."""
+    t = float(moment.t)
+    kept = [entry for entry in moment.memory if entry[0] != t]
+    moment.memory[:] = [*kept[-1:], (t, u)]

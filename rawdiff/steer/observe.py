@@ -23,7 +23,7 @@ from rawdiff.steer.settings import ObserveSettings
 from rawdiff.steer.stations import Stations, dim_names
 
 NETCDF = (".nc", ".nc4", ".cdf", ".netcdf")
-NUM_WORKING_COPIES = 12  # of an observation, while samples are drawn: all that a method keeps
+NUM_WORKING_COPIES = 16  # of an observation, while samples are drawn: all that a method keeps
 
 
 def observe(
