@@ -213,7 +213,6 @@ def score(
 
 METHODS = [
     *({"name": "mmps", "num_iterations": n} for n in (3, 5, 10)),
-    {"name": "mmps", "num_iterations": 5, "last_noise": 0.25},
     *({"name": "dps", "scale": scale} for scale in (0.1, 0.3, 1.0)),
     *({"name": "replacement", "num_resamples": n} for n in (1, 10)),
 ]

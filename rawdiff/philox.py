@@ -35,6 +35,7 @@ class Stream(IntEnum):
     SPLIT = 7
     DATA = 8  # of datasets that make their samples
     DEQUANTIZE = 9
+    SEEN_NOISE = 10  # of an observation
     DROPOUT = 1 << 16  # + number of the dropout layer
     STEP_NOISE = 1 << 17  # + number of the step of sampling
     PROBE = 1 << 18  # + number of the probe of a divergence

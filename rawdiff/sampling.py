@@ -99,34 +99,42 @@ class Sampler:
         known = self.patcher.known(len(index), self.device, conditions.there)
         given = Given.of(conditions, self.patcher)
         steering = self._steering(conditions, known, settings)
-        steered = self._guided(conditions, known, given, settings)
-        if steering is not None:
-            steered = steering.around(steered)
+        velocity = self._guided(conditions, known, given, settings)
 
-        def watched(z: Tensor, t: Tensor) -> Tensor:
-            v = steered(z, t)
-            if watch is not None:
-                watch(
-                    float(t),
-                    Look(
-                        z_t=lambda: self._finished(z, known, None),
-                        x_pred=lambda: self._finished(z + (1 - t) * v, known, given),
-                    ),
+        def watched(velocity: Velocity) -> Velocity:
+            if watch is None:
+                return velocity
+
+            def seen(z: Tensor, t: Tensor) -> Tensor:
+                v = velocity(z, t)
+                look = Look(
+                    z_t=lambda: self._finished(z, known, None),
+                    x_pred=lambda: self._finished(z + (1 - t) * v, known, given),
                 )
-            return v
+                watch(float(t), look)
+                return v
+
+            return seen
 
         index = index.to(self.device)
         first = self._first(index, known, given, settings)
         solver = self._solver(index, known, settings)
         times = self._times(settings)
         if steering is None:
-            return self._finished(solver(watched, first, times), known, given)
+            return self._finished(solver(watched(velocity), first, times), known, given)
 
         def noise(number: int) -> Tensor:
             return self._noise(philox.Stream.RESAMPLE_NOISE + number, index, known, settings)
 
-        solver, times = steering.method.solver(solver, noise), steering.times(times)
-        return steering.finish(self._finished(solver(watched, first, times), known, given))
+        x = steering.solve(
+            steering.method.solver(solver, noise),
+            velocity,
+            first,
+            times,
+            noise=lambda num: philox.normal(settings.seed, philox.Stream.SEEN_NOISE, index, num),
+            watched=watched,
+        )
+        return steering.finish(self._finished(x, known, given))
 
     def _guided(
         self,

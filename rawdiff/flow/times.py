@@ -55,14 +55,6 @@ def edm(num_steps: int, start: float, sigma_range: tuple[float, float], noise_st
     return _from_sigma((high + share * (low - high)) ** RHO, start, noise_std)
 
 
-def halved(times: Tensor, end: float) -> Tensor:
-    """With further times before the last, 1: each halves 1 - t, until it is about `end` or less."""
-    last = 1 - float(times[-2])
-    number = max(0, math.ceil(math.log2(last / end) - 0.1))  # a little more is as good
-    further = [1 - last / 2**i for i in range(1, number + 1)]
-    return torch.cat((times[:-1], times.new_tensor(further), times[-1:]))
-
-
 def _bounds(
     start: float, sigma_range: tuple[float, float], noise_std: float
 ) -> tuple[float, float]:

@@ -7,16 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rawdiff import philox
 from rawdiff.data.dataset import DataInfo
 from rawdiff.data.patcher import Patcher
 from rawdiff.errors import UserError
-from rawdiff.steer.derivative import Derivative
 from rawdiff.steer.operator import Measure, Operator
 
 DEFAULT_NOISE = 0.01  # of an observation, relative to the spread of the data
 HEAVIEST = 1e36  # what methods sum up, in units of the noise; float32 ends at 3e38
-NUM_POWERS = 8  # of an operator's derivative, for its norm
 
 
 @dataclass(frozen=True)
@@ -89,31 +86,6 @@ class Evidence:
         x = self.patcher.raw(x if self.known is None else torch.where(self.known, x, torch.nan))
         measured = self.measure_raw(self.patcher.destandardize(x)).flatten(1)
         return torch.where(self.seen, measured, 0.0) / self.noise
-
-    @torch.enable_grad()
-    def sharpness(self) -> float:
-        """How many spreads of its noise the observation moves by one spread of the data, at most.
-
-        The norm of the operator's derivative at the mean of the data, by powers of it to about a
-        tenth: the same for all samples. 0 where there is none.
-        """
-        shape = (1, self.patcher.grid.num_patches, self.patcher.patch_dim)
-        x = torch.zeros(shape, device=self.values.device, requires_grad=True)
-        of_x = Derivative(self._measure_all, x)
-        row = torch.zeros(1, dtype=torch.int64)
-        signs = philox.signs(0, philox.Stream.PROBE, row, of_x.y.numel())
-        u, norm = signs.to(x).view_as(of_x.y), torch.zeros(())
-        for _ in range(NUM_POWERS):
-            direction = of_x.transposed(u)
-            direction = direction / direction.norm().clamp(min=torch.finfo(x.dtype).tiny)
-            u = of_x.times(direction)
-            norm = u.norm()
-        return float(norm) if bool(norm.isfinite()) else 0.0
-
-    def _measure_all(self, x: Tensor) -> Tensor:
-        """A(x) [1, M] in units of the noise, where all values are there."""
-        measured = self.measure_raw(self.patcher.destandardize(self.patcher.raw(x)))
-        return measured.flatten(1) / self.noise
 
     def scaled_distance(self, x: Tensor) -> Tensor:
         """|y - A(x)| [B], with each value in units of the data's spread."""

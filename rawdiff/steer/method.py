@@ -44,17 +44,19 @@ class Method(Settings, ABC):
     """Whether it needs derivatives of the network."""
     exact: ClassVar[bool] = False
     """Whether it takes observed values of the sample itself as they are: masks alone."""
+    drawn_at_last: ClassVar[bool] = False
+    """Whether the last step ends at a draw and not at a mean, so that what is seen varies."""
 
     @abstractmethod
     def steer(self, moment: Moment) -> Tensor:
         """E[x | z_t, y], standardized [B, N, P]; each sample by itself."""
 
-    def noise_before_end(self) -> float | None:
-        """The most noise that z may have before the last step, relative to the observation's.
+    def draw(self, moment: Moment, noise: Tensor) -> Tensor:
+        """In place of `steer` in the last step, for methods that are `drawn_at_last`.
 
-        Steps are added where it has more. None: the settings' steps alone.
+        noise [B, M] is a standard normal draw for each observed value.
         """
-        return None
+        raise NotImplementedError
 
     def solver(self, own: Solver, noise: Callable[[int], Tensor]) -> Solver:
         """What solves the equation: `own`, that of the settings, unless the method has another.

@@ -6,6 +6,9 @@ arXiv 2405.13712, section 4.2.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import ClassVar
+
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -13,6 +16,9 @@ from torch import Tensor
 from rawdiff.steer.derivative import Derivative
 from rawdiff.steer.method import Method, Moment
 from rawdiff.steer.residuals import Triple, minimal_residuals
+
+LEAST_SURE = 0.25
+"""V of what is seen over the noise, below which the draw of the last step grows no wider."""
 
 
 class MMPS(Method):
@@ -23,21 +29,26 @@ class MMPS(Method):
     found by conjugate residuals, each the price of a backward pass: as many as leave `tolerance` of
     y - A x, in norm, and `num_iterations` at most. The first looks where u should lie by the two
     evaluations before. Exact for Gaussian data and linear operators.
+
+    The last step, which would end at a mean, takes y with a draw of its noise: else what is seen
+    would vary less than the noise leaves open.
     """
 
     num_iterations: int = Field(default=5, ge=1)
     """Conjugate residuals in each call of the network, at most. [iterations]"""
     tolerance: float = Field(default=0.01, gt=0, lt=1)
     """How much of the distance from the observation they may leave. [-]"""
-    last_noise: float | None = Field(default=None, gt=0)
-    """Steps are added at the end until the noise of z is so much of the observation's: seen values
-    vary too little otherwise, but what a network errs by near t = 1 adds up over these steps
-    (default: none). [-]"""
 
-    def noise_before_end(self) -> float | None:
-        return self.last_noise
+    drawn_at_last: ClassVar[bool] = True
 
     def steer(self, moment: Moment) -> Tensor:
+        return self._moved(moment, None)
+
+    def draw(self, moment: Moment, noise: Tensor) -> Tensor:
+        return self._moved(moment, noise)
+
+    def _moved(self, moment: Moment, noise: Tensor | None) -> Tensor:
+        """E[x | z, y]; with `noise`, y has a draw of its noise added."""
         evidence, x = moment.evidence, moment.x.detach().requires_grad_()
         of_x = Derivative(evidence.measure, x)
 
@@ -46,9 +57,12 @@ class MMPS(Method):
             dx = moment.spread * moment.backward(of_x.transposed(u))
             return Triple(u, u + of_x.times(dx), dx.flatten(1))
 
+        y = evidence.y
+        if noise is not None:
+            y = y + _wider(noise * evidence.seen, covariance)
         found = minimal_residuals(
             covariance,
-            (evidence.y - of_x.y).detach(),
+            (y - of_x.y).detach(),
             torch.zeros_like(x).flatten(1),
             guess=_expected(moment),
             num_iterations=self.num_iterations,
@@ -56,6 +70,19 @@ class MMPS(Method):
         )
         _remember(moment, found.u)
         return x.detach() + found.image.view_as(x)
+
+
+def _wider(noise: Tensor, covariance: Callable[[Tensor], Triple]) -> Tensor:
+    """Noise [B, M] of y with which A E[x | z, y] varies as A x does, given z and y.
+
+    With w = A V A^T and Sigma_y = 1, the mean moves by w / (w + 1) of it, and the variance is
+    w / (w + 1): the noise has to vary by 1 + 1 / w. w is taken to be the same for all values,
+    its trace found by one row of signs.
+    """
+    signs = noise.sign()
+    number = signs.square().sum(-1, keepdim=True).clamp(min=1)
+    w = (signs * (covariance(signs).product - signs)).sum(-1, keepdim=True) / number
+    return noise * (1 + 1 / w.clamp(min=LEAST_SURE)).sqrt()
 
 
 def _expected(moment: Moment) -> Tensor | None:

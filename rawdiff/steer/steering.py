@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from rawdiff import philox
-from rawdiff.flow.solvers.velocity import Velocity
-from rawdiff.flow.times import halved
+from rawdiff.flow.solvers.euler import euler
+from rawdiff.flow.solvers.velocity import Solver, Velocity
 from rawdiff.steer.evidence import Evidence
 from rawdiff.steer.method import Method, Moment
 
@@ -30,35 +31,48 @@ class Steering:
     t_eps: float
     num_steps: int
 
-    def around(self, velocity: Velocity) -> Velocity:
-        """dz/dt towards E[x | z_t, y] instead of E[x | z_t], for a velocity of whole samples.
+    def solve(
+        self,
+        solver: Solver,
+        velocity: Velocity,
+        z: Tensor,
+        times: Tensor,
+        *,
+        noise: Callable[[int], Tensor],
+        watched: Callable[[Velocity], Velocity],
+    ) -> Tensor:
+        """x from z [B, N, P] at the first of `times`, for a `velocity` of whole samples.
 
-        For one way from noise to data: the method may remember what it found before.
+        noise(M) is a standard normal draw [B, M]. `watched` is laid around what the solver sees.
         """
         memory: list[tuple[float, Tensor]] = []
+        steer = self._towards(velocity, self.method.steer, memory)
+        if not self.method.drawn_at_last:
+            return solver(watched(steer), z, times)
+        if len(times) > 2:
+            z = solver(watched(steer), z, times[:-1])
+        drawn = noise(self.evidence.y.shape[1])
+        last = self._towards(velocity, lambda moment: self.method.draw(moment, drawn), memory)
+        return euler(watched(last), z, times[-2:])
+
+    def _towards(
+        self,
+        velocity: Velocity,
+        steer: Callable[[Moment], Tensor],
+        memory: list[tuple[float, Tensor]],
+    ) -> Velocity:
+        """dz/dt towards what `steer` makes of E[x | z_t]."""
 
         def steered(z: Tensor, t: Tensor) -> Tensor:
             asked = t.clamp(min=T_MIN)
             with torch.set_grad_enabled(self.method.derives):
                 z = z.detach().requires_grad_(self.method.derives)
                 x = z + (1 - asked).clamp(min=self.t_eps) * velocity(z, asked)
-                x = self.method.steer(self._moment(z, x, asked, memory)).detach()
+                x = steer(self._moment(z, x, asked, memory)).detach()
             x = self.evidence.patcher.project(x, self.evidence.known)
             return (x - z.detach()) / (1 - t).clamp(min=self.t_eps)
 
         return steered
-
-    def times(self, times: Tensor) -> Tensor:
-        """Those of a solver, with further ones before the last where the method wants less noise.
-
-        In one step from much noise of z, what is seen would come out with less spread than the
-        observation leaves. 1 - t stays near `t_eps` or above. They depend on no observed value.
-        """
-        most = self.method.noise_before_end()
-        sharpness = 0.0 if most is None else self.evidence.sharpness()
-        if most is None or not sharpness:
-            return times
-        return halved(times, max(most / (sharpness * self.noise_std), self.t_eps))
 
     def _moment(
         self, z: Tensor, x: Tensor, t: Tensor, memory: list[tuple[float, Tensor]]

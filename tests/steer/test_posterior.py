@@ -4,20 +4,17 @@ from dataclasses import replace
 
 import pytest
 import torch
-from posterior import MEAN, STD, Case, Field, cases, score
+from posterior import MEAN, STD, Case, Field, cases, draw, score
 
 from rawdiff.conditions import Conditions
 from rawdiff.sample_settings import SampleSettings
 from rawdiff.sampling import draw_all
-from rawdiff.steer.evidence import Evidence
 from rawdiff.steer.method import Moment
 from rawdiff.steer.mmps import MMPS
-from rawdiff.steer.operators import Function
 from rawdiff.steer.residuals import Triple, minimal_residuals
 
 FIELD = Field(size=4, length=1.2)
 EXACT = {"name": "mmps"}
-NEAR_THE_END = {"name": "mmps", "last_noise": 0.25}
 
 
 @pytest.mark.parametrize("observed", ["half", "blocks", "stations"])
@@ -30,68 +27,24 @@ def test_moment_matching_has_the_mean_variance_and_coverage_of_the_posterior(obs
 
 
 @pytest.mark.parametrize("observed", ["half", "stations"])
-@pytest.mark.parametrize("method", [EXACT, NEAR_THE_END])
-def test_the_default_holds_where_many_smooth_values_are_seen_almost_exactly(
-    observed, method
-) -> None:
-    """The hardest of the benchmark; steps of 0.02 do not resolve how seen values vary."""
+@pytest.mark.parametrize("settings", [{}, {"solver": "unipc", "num_steps": 25}])
+def test_it_has_them_where_many_smooth_values_are_seen_almost_exactly(observed, settings) -> None:
+    """Steps of 0.02 do not resolve how seen values vary: the last one draws it."""
     field = Field()
-    found = score(field, cases(field, noise=0.01)[observed], method, num_truths=60)
+    found = score(field, cases(field, noise=0.01)[observed], EXACT, num_truths=60, **settings)
     assert found["mean_error"] < 0.05
     assert found["variance_error"] < 0.05
-    assert 0.86 < found.get("coverage_hidden", found["coverage"]) < 0.93
+    assert 0.87 < found["coverage"] < 0.93
+    assert found.get("coverage_seen", 0.9) == pytest.approx(0.9, abs=0.03)
     assert found["derivatives"] < 4.5 * found["evaluations"]
-    if method is NEAR_THE_END:
-        assert 0.87 < found["coverage"] < 0.93
-        assert found.get("coverage_seen", 0.9) == pytest.approx(0.9, abs=0.04)
 
 
-def test_the_last_steps_are_as_short_as_the_noise_of_the_observation_asks() -> None:
-    field = Field(size=4)
-    asked = []
-
-    def watch(t, look):
-        asked.append(t)
-
-    def last(noise, **observe):
-        settings = SampleSettings(
-            observe={"noise_std": noise * STD, "method": NEAR_THE_END} | observe,
-            num_steps=10,
-            solver="euler",
-        )
-        y = field.draw(1, seed=0)[0]
-        if "operator" in observe:
-            y = torch.full((1, 2, 2), MEAN)
-        sampler = field.sampler()
-        settings, conditions = sampler.observing(settings, Conditions(), 1, y)
-        asked.clear()
-        sampler.draw(torch.arange(1), conditions, settings, watch)
-        return [round(1 - t, 4) for t in asked[9:]]
-
-    assert last(0.5) == [0.1]  # a fifth of the noise already
-    assert last(0.1) == [0.1, 0.05, 0.025]
-    assert last(0.01) == [0.1, 0.05, 0.025, 0.0125, 0.0063, 0.0031, 0.0016]
-    assert last(1e-6)[-1] == pytest.approx(0.001, rel=0.25)  # `t_eps`
-    coarse = {"operator": {"name": "coarsen", "factor": 2}}
-    assert last(0.1, **coarse) == [0.1, 0.05]  # a mean of four is moved half as much
-    assert last(0.01, method="dps") == [0.1]
-    assert last(0.01, method="mmps") == [0.1]
-
-
-def test_the_sharpness_of_an_observation_is_the_norm_of_its_operator() -> None:
-    field = Field(size=4)
-    matrix = torch.randn(5, 16, generator=torch.Generator().manual_seed(0))
-
-    def sharpness(function):
-        operator = Function(function=function)
-        sampler = field.sampler()
-        values = torch.full((2, 5), 7.0)
-        return Evidence.of(values, operator, 0.5, None, sampler.patcher, sampler.info).sharpness()
-
-    found = sharpness(lambda x: x.flatten(1) @ matrix.T)
-    expected = float(torch.linalg.matrix_norm(matrix, 2)) * STD / 0.5
-    assert 0.9 * expected < found < 1.0001 * expected
-    assert sharpness(lambda x: (x - MEAN).flatten(1)[:, :5] ** 2) == 0.0  # flat at the mean
+def test_one_step_is_enough_for_a_draw() -> None:
+    case = cases(FIELD, noise=0.1)["half"]
+    x = draw(
+        FIELD, case, case.observe(FIELD, FIELD.draw(1, seed=1), seed=2), 500, EXACT, num_steps=1
+    )
+    assert x.isfinite().all()
 
 
 def test_the_noise_of_the_network_is_taken_into_account() -> None:
