@@ -11,7 +11,7 @@ Velocity: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """v(z, t) for z [B, …] and one time t for all (a float32 tensor without dims)."""
 
 Solver: TypeAlias = Callable[[Velocity, Tensor, Tensor], Tensor]
-"""From z [B, …] at the first of ascending times [num_steps + 1] to z at the last, 1."""
+"""From z [B, …] at the first of ascending times [num_steps + 1] to z at the last, 1 or before."""
 
 StepNoise: TypeAlias = Callable[[int], Tensor]
 """New noise for the step of this number, of the shape of z and the spread of eps."""
