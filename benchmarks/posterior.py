@@ -220,7 +220,7 @@ METHODS = [
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--noise", type=float, nargs="+", default=[0.01, 0.1, 0.5])
+    parser.add_argument("--noise", type=float, nargs="+", default=[0.01, 0.03, 0.1, 0.5])
     parser.add_argument("--num-steps", type=int, default=50)
     parser.add_argument("--solver", default="heun")
     parser.add_argument("--name", default="posterior")
