@@ -17,7 +17,8 @@ ROOT = Path(__file__).parent.parent
 TOP = {
     *("rawdiff", "adapters", "recipes", "tests", "benchmarks", "docs", "examples"),
     *("CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "README.md"),
-    *("constraints.txt", "pyproject.toml", ".gitignore", "PKG-INFO"),
+    *("CITATION.cff", "constraints.txt", "mkdocs.yml", "pyproject.toml", "site_pages.py"),
+    *(".gitignore", "PKG-INFO"),
 }
 THE_REST = """
 import contextlib, io, sys

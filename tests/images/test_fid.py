@@ -167,7 +167,7 @@ class Malicious:
 
 
 def test_the_random_weights_of_the_docs_are_taken(tmp_path, monkeypatch) -> None:
-    page = (Path(__file__).parents[2] / "docs" / "sampling.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "scores.md").read_text()
     (block,) = (b for b in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "Random" in b)
     monkeypatch.chdir(tmp_path)
     exec(block, {"__name__": "shown"})
