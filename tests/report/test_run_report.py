@@ -13,6 +13,7 @@ from runs import small_recipe, write_arrays
 
 from rawdiff import results
 from rawdiff.cli import main
+from rawdiff.export import export
 from rawdiff.recipe_file import load_recipe, merge
 from rawdiff.report.charts import MAX_POINTS, Chart, Series, thinned
 from rawdiff.report.concerns import judge, score_concerns
@@ -20,7 +21,6 @@ from rawdiff.report.page import coded, write_report
 from rawdiff.report.pictures import MAX_BYTES, embed
 from rawdiff.report.record import read_record
 from rawdiff.report.scales import Scale, clock, scale_of, short
-from rawdiff.run import export
 from rawdiff.train.start import train
 
 NAME = "<b>&run"
