@@ -1,5 +1,7 @@
-"""Every rawdiff command in the README, the docs and the examples is one that rawdiff takes."""
+"""Commands of the pages are those that rawdiff takes; what Python snippets import is there."""
 
+import ast
+import importlib
 import re
 import shlex
 from collections.abc import Iterator
@@ -54,3 +56,13 @@ def test_the_pages_are_read() -> None:
     found = [words[0] for page in PAGES for words in commands(page)]
     assert len(found) > 100
     assert {"train", "sample", "eval", "check", "bench", "export", "new", "keys"} <= set(found)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_what_snippets_import_is_there(page: Path) -> None:
+    for block in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("rawdiff"):
+                module = importlib.import_module(str(node.module))
+                missing = [name.name for name in node.names if not hasattr(module, name.name)]
+                assert not missing, f"{node.module} has no {missing}"
