@@ -31,6 +31,8 @@ class Moment:
     """Steps of the solver from noise to data."""
     memory: list[tuple[float, Tensor]]
     """What the method writes down for the evaluations of this batch that follow: its own affair."""
+    noise: Tensor | None
+    """In the last step of methods that are `drawn_at_last`: standard normal [B, M], as y."""
 
     def backward(self, x_bar: Tensor) -> Tensor:
         """(dx/dz)^T x_bar [B, N, P]."""
@@ -45,18 +47,11 @@ class Method(Settings, ABC):
     exact: ClassVar[bool] = False
     """Whether it takes observed values of the sample itself as they are: masks alone."""
     drawn_at_last: ClassVar[bool] = False
-    """Whether the last step ends at a draw and not at a mean, so that what is seen varies."""
+    """Whether the last step has noise in its `Moment`, to end at a draw and not at a mean."""
 
     @abstractmethod
     def steer(self, moment: Moment) -> Tensor:
         """E[x | z_t, y], standardized [B, N, P]; each sample by itself."""
-
-    def draw(self, moment: Moment, noise: Tensor) -> Tensor:
-        """In place of `steer` in the last step, for methods that are `drawn_at_last`.
-
-        noise [B, M] is a standard normal draw for each observed value.
-        """
-        raise NotImplementedError
 
     def solver(self, own: Solver, noise: Callable[[int], Tensor]) -> Solver:
         """What solves the equation: `own`, that of the settings, unless the method has another.

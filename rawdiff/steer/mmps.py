@@ -42,13 +42,6 @@ class MMPS(Method):
     drawn_at_last: ClassVar[bool] = True
 
     def steer(self, moment: Moment) -> Tensor:
-        return self._moved(moment, None)
-
-    def draw(self, moment: Moment, noise: Tensor) -> Tensor:
-        return self._moved(moment, noise)
-
-    def _moved(self, moment: Moment, noise: Tensor | None) -> Tensor:
-        """E[x | z, y]; with `noise`, y has a draw of its noise added."""
         evidence, x = moment.evidence, moment.x.detach().requires_grad_()
         of_x = Derivative(evidence.measure, x)
 
@@ -58,8 +51,8 @@ class MMPS(Method):
             return Triple(u, u + of_x.times(dx), dx.flatten(1))
 
         y = evidence.y
-        if noise is not None:
-            y = y + _wider(noise * evidence.seen, covariance)
+        if moment.noise is not None:
+            y = y + _wider(moment.noise * evidence.seen, covariance)
         found = minimal_residuals(
             covariance,
             (y - of_x.y).detach(),

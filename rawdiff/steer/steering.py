@@ -46,40 +46,42 @@ class Steering:
         noise(M) is a standard normal draw [B, M]. `watched` is laid around what the solver sees.
         """
         memory: list[tuple[float, Tensor]] = []
-        steer = self._towards(velocity, self.method.steer, memory)
+        steered = watched(self._towards(velocity, memory, None))
         if not self.method.drawn_at_last:
-            return solver(watched(steer), z, times)
+            return solver(steered, z, times)
         if len(times) > 2:
-            z = solver(watched(steer), z, times[:-1])
+            z = solver(steered, z, times[:-1])
         drawn = noise(self.evidence.y.shape[1])
-        last = self._towards(velocity, lambda moment: self.method.draw(moment, drawn), memory)
-        return euler(watched(last), z, times[-2:])
+        return euler(watched(self._towards(velocity, memory, drawn)), z, times[-2:])
 
     def _towards(
-        self,
-        velocity: Velocity,
-        steer: Callable[[Moment], Tensor],
-        memory: list[tuple[float, Tensor]],
+        self, velocity: Velocity, memory: list[tuple[float, Tensor]], noise: Tensor | None
     ) -> Velocity:
-        """dz/dt towards what `steer` makes of E[x | z_t]."""
+        """dz/dt towards E[x | z_t, y]."""
 
         def steered(z: Tensor, t: Tensor) -> Tensor:
             asked = t.clamp(min=T_MIN)
             with torch.set_grad_enabled(self.method.derives):
                 z = z.detach().requires_grad_(self.method.derives)
                 x = z + (1 - asked).clamp(min=self.t_eps) * velocity(z, asked)
-                x = steer(self._moment(z, x, asked, memory)).detach()
+                moment = self._moment(z, x, asked, memory, noise)
+                x = self.method.steer(moment).detach()
             x = self.evidence.patcher.project(x, self.evidence.known)
             return (x - z.detach()) / (1 - t).clamp(min=self.t_eps)
 
         return steered
 
     def _moment(
-        self, z: Tensor, x: Tensor, t: Tensor, memory: list[tuple[float, Tensor]]
+        self,
+        z: Tensor,
+        x: Tensor,
+        t: Tensor,
+        memory: list[tuple[float, Tensor]],
+        noise: Tensor | None,
     ) -> Moment:
-        noise = ((1 - t) * self.noise_std).square()
-        spread = (noise / t).to(z.device).expand(len(z), 1, 1)
-        moment = Moment(z, x, t, spread, self.evidence, self.num_steps, memory)
+        variance = ((1 - t) * self.noise_std).square()
+        spread = (variance / t).to(z.device).expand(len(z), 1, 1)
+        moment = Moment(z, x, t, spread, self.evidence, self.num_steps, memory, noise)
         if not self.method.derives or t > T_EARLY:
             return moment
         # The trace of dx/dz, by one row of signs; that of V is at most this for data of spread 1.
@@ -90,7 +92,7 @@ class Steering:
             signs = signs * self.evidence.known
         signs = signs.expand_as(x)
         trace = (moment.backward(signs) * signs).sum((1, 2), keepdim=True)
-        most = signs.square().sum((1, 2), keepdim=True) * noise / (t.square() + noise)
+        most = signs.square().sum((1, 2), keepdim=True) * variance / (t.square() + variance)
         bound = MAX_OVER_PRIOR * most / trace.clamp(min=torch.finfo(trace.dtype).tiny)
         return replace(moment, spread=torch.minimum(spread, bound))
 

@@ -26,17 +26,39 @@ def test_moment_matching_has_the_mean_variance_and_coverage_of_the_posterior(obs
     assert 0.87 < found["coverage"] < 0.93
 
 
-@pytest.mark.parametrize("observed", ["half", "stations"])
-@pytest.mark.parametrize("settings", [{}, {"solver": "unipc", "num_steps": 25}])
-def test_it_has_them_where_many_smooth_values_are_seen_almost_exactly(observed, settings) -> None:
+@pytest.mark.parametrize(
+    ("observed", "noise", "settings"),
+    [
+        ("half", 0.01, {}),
+        ("half", 0.01, {"solver": "unipc", "num_steps": 25}),
+        ("half", 0.03, {}),
+        ("stations", 0.01, {}),
+    ],
+)
+def test_it_has_them_where_many_smooth_values_are_seen_almost_exactly(
+    observed, noise, settings
+) -> None:
     """Steps of 0.02 do not resolve how seen values vary: the last one draws it."""
     field = Field()
-    found = score(field, cases(field, noise=0.01)[observed], EXACT, num_truths=60, **settings)
+    found = score(field, cases(field, noise)[observed], EXACT, num_truths=60, **settings)
     assert found["mean_error"] < 0.05
     assert found["variance_error"] < 0.05
     assert 0.87 < found["coverage"] < 0.93
     assert found.get("coverage_seen", 0.9) == pytest.approx(0.9, abs=0.03)
     assert found["derivatives"] < 6 * found["evaluations"]
+
+
+@pytest.mark.parametrize("noise", [0.003, 0.03, 0.3])
+def test_seen_values_vary_as_the_noise_leaves_open(noise) -> None:
+    """Be it far less, as much or far more than what the last step leaves unknown."""
+    case = cases(FIELD, noise)["half"]
+    seen = list(case.seen)
+    a, c = case.matrix(FIELD), FIELD.covariance
+    gain = c @ a.T @ torch.linalg.inv(a @ c @ a.T + noise**2 * torch.eye(len(a)).double())
+    expected = (c - gain @ a @ c).diagonal()[seen]
+    y = case.observe(FIELD, FIELD.draw(1, seed=1), seed=2)[0]
+    x = draw(FIELD, case, y, 4000, EXACT, num_steps=30)[:, seen]
+    assert float((x.var(0) / expected).mean()) == pytest.approx(1, abs=0.07)
 
 
 def test_one_step_is_enough_for_a_draw() -> None:
