@@ -17,10 +17,10 @@ import tempfile
 import time
 import venv
 from pathlib import Path
+from typing import Any
 
-from rawdiff.saved.environment import describe_environment
+from measure import write_result
 
-RESULT = Path(__file__).parent / "results" / "start_cpu.json"
 PROGRAMS = {
     "python": "pass",
     "import torch": "import torch",
@@ -74,13 +74,13 @@ def main() -> None:
     }
     for name, numbers in best.items():
         print(f"{name:28} {numbers['seconds']:6.2f} s  {numbers['processor_seconds']:6.2f} s busy")
-    result = {"environment": describe_environment(), "best": best, "repeat": args.repeat}
+    result: dict[str, Any] = {"best": best}
     if args.count:
         root = str(Path(__file__).parent.parent)
         brought = sorted(packages_of(root) - packages_of("torch") - {"rawdiff"})
         print(f"{len(brought)} packages beyond torch's own: {', '.join(brought)}")
         result["packages"] = brought
-    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    print(write_result("start_cpu", result))
 
 
 if __name__ == "__main__":
