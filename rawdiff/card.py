@@ -139,8 +139,7 @@ def _how_drawn(found: dict[str, Any]) -> str:
 
 def _environment(folder: RunFolder) -> str:
     """One line, as far as it is known."""
-    path = folder.path / "environment.json"
-    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    found = folder.environment()
     device = found.get("gpu") or found.get("cpu") or "an unknown processor"
     return f"With torch {found.get('torch', 'of an unknown version')} on {device}."
 

@@ -85,13 +85,12 @@ def read_record(path: str | Path) -> Record:
     folder = RunFolder.open(path)
     there = checkpoint.checkpoints(folder)
     pictures = {int(one.stem[5:]): one for one in folder.pictures.glob("step-*[0-9].png")}
-    environment = folder.path / "environment.json"
     return Record(
         folder=folder,
         recipe=folder.recipe(),
         info=folder.info(),
         statistics=folder.statistics(),
-        environment=_read(environment) if environment.is_file() else {},
+        environment=folder.environment(),
         lines=read_metrics(folder.metrics),
         pictures=dict(sorted(pictures.items())),
         seams=read_seams(folder),

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 from rawdiff.assemble import read_description
 from rawdiff.data.dataset import DataInfo
@@ -138,6 +139,19 @@ class RunFolder:
 
     def statistics(self) -> Statistics:
         return Statistics.load(self.statistics_file)
+
+    def environment(self) -> dict[str, Any]:
+        """On what and with which versions it was made; empty where that is not known."""
+        path = self.path / "environment.json"
+        try:
+            found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except ValueError as error:
+            raise UserError(
+                f"{path} is damaged ({error}). It only says what the run was made on: remove it."
+            ) from error
+        return found
 
 
 def _nearest(path: Path) -> str:

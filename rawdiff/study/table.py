@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -130,11 +129,9 @@ def _places(cells: Sequence[Cell]) -> list[str]:
     """A line for each machine and version that cells were trained on."""
     lines = []
     for cell in cells:
-        try:
-            text = (RunFolder(cell.run).path / "environment.json").read_text(encoding="utf-8")
-        except OSError:
+        facts = RunFolder(cell.run).environment()
+        if not facts:
             continue
-        facts = json.loads(text)
         machine = facts["gpu"] or f"{facts['processor']}, {facts['num_threads']} threads"
         commit = f", commit {facts['commit']}" if facts["commit"] else ""
         lines.append(
