@@ -13,8 +13,8 @@ from typing import Any
 
 from measure import write_result
 
-from rawdiff.calibrate import calibrate_run
 from rawdiff.run import load
+from rawdiff.scoring.calibrate import calibrate_run
 
 OPERATORS = {"half of the values": "mask", "means over 2 × 2": "{name: coarsen, factor: 2}"}
 NOISES = (0.03, 0.3)  # of the data's spread

@@ -23,9 +23,9 @@ from rawdiff.data.loading import Subset
 from rawdiff.data.statistics import fixed
 from rawdiff.parallel.batch import Shares
 from rawdiff.parallel.processes import ALONE
+from rawdiff.plan.scale import Machines, Plan, make_plan
 from rawdiff.recipe import Recipe
 from rawdiff.recipe_file import load_recipe
-from rawdiff.scale import Machines, Plan, make_plan
 from rawdiff.train.setup import set_up
 
 PATCHES = {256: 16, 512: 32, 1024: 64}  # by pixels, as published: 256 patches each

@@ -26,8 +26,8 @@ PROGRAMS = {
     "import torch": "import torch",
     "import torch, rawdiff": "import torch, rawdiff",
     "import torch; rawdiff.load": "import torch, rawdiff; rawdiff.load",
-    "rawdiff --help": "from rawdiff.cli import main; main(['--help'])",
-    "rawdiff list": "from rawdiff.cli import main; main(['list'])",
+    "rawdiff --help": "from rawdiff.cli.main import main; main(['--help'])",
+    "rawdiff list": "from rawdiff.cli.main import main; main(['list'])",
 }
 
 

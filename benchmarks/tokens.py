@@ -30,8 +30,8 @@ from rawdiff.data.dataset import DataInfo, collate
 from rawdiff.data.loading import Subset
 from rawdiff.data.statistics import fixed
 from rawdiff.parallel.processes import ALONE
+from rawdiff.plan.scale import Machines, Plan, make_plan
 from rawdiff.recipe import Recipe
-from rawdiff.scale import Machines, Plan, make_plan
 from rawdiff.train.cost import run_on_nothing
 from rawdiff.train.setup import set_up
 

@@ -1,6 +1,6 @@
 """`python -m rawdiff` is the command `rawdiff`."""
 
-from rawdiff.cli import command
+from rawdiff.cli.main import command
 
 if __name__ == "__main__":
     command()

@@ -13,7 +13,7 @@ from rawdiff.evaluate.choose import choose_evaluators
 from rawdiff.evaluate.evaluator import Scorer
 from rawdiff.run import Progress, Say, TrainedModel, load_with
 from rawdiff.saved.folder import RunFolder
-from rawdiff.scoring import Scoring
+from rawdiff.scoring.scores import Scoring
 from rawdiff.shared_work import shared_work
 
 

@@ -12,7 +12,7 @@ SOURCES = [ROOT, ROOT / "adapters"]
 
 DRIVER = """
 import runpy, shlex, sys
-from rawdiff.cli import main
+from rawdiff.cli.main import main
 codes = []
 for line in sys.stdin.read().splitlines():
     words = shlex.split(line)

@@ -8,7 +8,7 @@ import torch
 from rawdiff_images.jit import JiTFormat
 from torch import Tensor
 
-from rawdiff.exchange import import_model
+from rawdiff.exchange.checkpoints import import_model
 
 
 def quiet(text: str) -> None:

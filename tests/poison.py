@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rawdiff.cli import command
+from rawdiff.cli.main import command
 from rawdiff.train.objective import Objective
 
 Seen = list[tuple[list[int], list[float]]]

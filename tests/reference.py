@@ -9,7 +9,7 @@ from rawdiff_images.jit import JiTFormat
 from safetensors.torch import load_file
 from torch import Tensor
 
-from rawdiff.exchange import import_model
+from rawdiff.exchange.checkpoints import import_model
 from rawdiff.run import TrainedModel, load
 
 

@@ -10,7 +10,7 @@ from digits import recognized
 from PIL import Image
 from runs import metrics
 
-from rawdiff.cli import main
+from rawdiff.cli.main import main
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from runs import small_recipe, write_arrays
 
 from rawdiff import load
 from rawdiff.assemble import open_data
-from rawdiff.cli import main
+from rawdiff.cli.main import main
 from rawdiff.errors import UserError
 
 

@@ -8,7 +8,7 @@ from runs import small_recipe, write_arrays
 
 from rawdiff import results
 from rawdiff.errors import UserError
-from rawdiff.export import export
+from rawdiff.exchange.export import export
 from rawdiff.recipe_file import load_recipe, write_recipe
 from rawdiff.run import load, load_with
 from rawdiff.train.start import train

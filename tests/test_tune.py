@@ -16,7 +16,7 @@ from PIL import Image
 from runs import checkpoint_tensors, rawdiff, small_recipe, start, write_arrays
 
 import rawdiff as package
-from rawdiff.cli import main
+from rawdiff.cli.main import main
 from rawdiff.errors import UserError
 from rawdiff.evaluate.report import Report
 from rawdiff.recipe_file import load_recipe

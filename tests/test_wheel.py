@@ -23,7 +23,7 @@ TOP = {
 THE_REST = """
 import contextlib, io, sys
 import rawdiff
-from rawdiff.cli import main
+from rawdiff.cli.main import main
 
 def said(*command):
     out = io.StringIO()

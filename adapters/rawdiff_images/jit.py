@@ -14,9 +14,9 @@ from torch import Tensor
 from rawdiff.data.dataset import DataInfo
 from rawdiff.data.statistics import fixed
 from rawdiff.errors import UserError
+from rawdiff.exchange.foreign import Format, Incoming, Outgoing
 from rawdiff.files import atomic
 from rawdiff.flow.settings import FlowSettings
-from rawdiff.foreign import Format, Incoming, Outgoing
 from rawdiff.model.transformer import TransformerSettings
 from rawdiff.torch_file import read_torch_file
 from rawdiff_images.adapter import ImageAdapter

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from rawdiff.errors import UserError
-from rawdiff.foreign import Tensors
+from rawdiff.exchange.foreign import Tensors
 from rawdiff.model.transformer import TransformerSettings
 
 PREFIX = "net."

@@ -27,7 +27,7 @@ from rawdiff.run import Progress, TrainedModel
 from rawdiff.sample_settings import SampleSettings
 from rawdiff.sampling import draw_all
 from rawdiff.saved.folder import RunFolder
-from rawdiff.score_facts import Facts
+from rawdiff.scoring.facts import Facts
 
 NUM_STAGES = 25  # of a film
 

@@ -14,7 +14,7 @@ import rawdiff as package
 from rawdiff.averages.ema import beta
 from rawdiff.averages.posthoc import Profile, inner_products, solve
 from rawdiff.averages.weights import read_weights
-from rawdiff.cli import main
+from rawdiff.cli.main import main
 from rawdiff.recipe import EMASettings
 from rawdiff.recipe_file import load_recipe
 from rawdiff.saved.folder import RunFolder

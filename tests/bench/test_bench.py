@@ -11,7 +11,7 @@ from runs import random_recipe, small_recipe, write_arrays
 
 from rawdiff.bench.measure import bench
 from rawdiff.bench.table import TEXTS
-from rawdiff.cli import main
+from rawdiff.cli.main import main
 from rawdiff.errors import UserError
 from rawdiff.recipe_file import load_recipe
 from rawdiff.train import objective

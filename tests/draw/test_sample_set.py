@@ -19,7 +19,7 @@ from PIL import Image, ImageSequence
 from processes import ENVIRONMENT, side_by_side, torchrun
 from runs import random_recipe, rawdiff
 
-from rawdiff.cli import main
+from rawdiff.cli.main import main
 from rawdiff.data.array_files import open_array
 from rawdiff.data.arrays import ArrayWriter
 from rawdiff.data.dataset import DataInfo

@@ -4,10 +4,10 @@ import pytest
 import torch
 from posterior import STD, Field
 
-from rawdiff.calibrate import compare, judge
 from rawdiff.conditions import Conditions
 from rawdiff.evaluate.calibration import crps, evenness, interval, ranks
 from rawdiff.sample_settings import SampleSettings
+from rawdiff.scoring.calibrate import compare, judge
 
 FIELD = Field(size=4, length=1.2)
 

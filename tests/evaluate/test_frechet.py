@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 import torch
-from scoring import noise, setting_of
+from bases import noise, setting_of
 
 from rawdiff.errors import UserError
 from rawdiff.evaluate.frechet import Frechet, frechet_distance, principal_axes, vectors

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from scoring import noise, setting_of
+from bases import noise, setting_of
 
 from rawdiff.errors import UserError
 from rawdiff.evaluate import neighbours

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from bases import SHAPES, noise, setting_of
 from rich.console import Console
-from scoring import SHAPES, noise, setting_of
 from torch import Tensor
 
 from rawdiff.errors import UserError

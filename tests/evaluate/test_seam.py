@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from scoring import SHAPES, noise, setting_of
+from bases import SHAPES, noise, setting_of
 
 from rawdiff.data.seams import patch_numbers
 from rawdiff.evaluate.seam import Seam

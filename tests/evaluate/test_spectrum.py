@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from scoring import SHAPES, noise, setting_of
+from bases import SHAPES, noise, setting_of
 
 from rawdiff.evaluate.spectrum import Spectrum, radial_spectrum
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import scipy.stats
 import torch
-from scoring import noise, setting_of
+from bases import noise, setting_of
 
 from rawdiff.evaluate.wasserstein import MAX_VALUES, Wasserstein, wasserstein_1
 

@@ -22,7 +22,7 @@ from rawdiff_images.inception import LOGITS, NUM_FEATURES, POOL, inception, libr
 from runs import SMALL_MODEL
 
 from rawdiff.assemble import open_data
-from rawdiff.cli import main
+from rawdiff.cli.main import main
 from rawdiff.conditions import real_batch
 from rawdiff.data.dataset import DataInfo
 from rawdiff.errors import UserError

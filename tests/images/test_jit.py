@@ -21,8 +21,8 @@ from rawdiff_images.jit_settings import Arguments, make_layout, to_recipe
 from runs import metrics, rawdiff
 
 from rawdiff.built_in import built_in_recipes
-from rawdiff.cli import main
-from rawdiff.exchange import export_model, import_model
+from rawdiff.cli.main import main
+from rawdiff.exchange.checkpoints import export_model, import_model
 from rawdiff.model.settings import SIZES
 from rawdiff.recipe_file import load_recipe, parse_recipe, read_yaml
 from rawdiff.run import load

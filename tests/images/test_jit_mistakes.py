@@ -18,10 +18,10 @@ from rawdiff_images.jit import JiTFormat
 from rawdiff_images.jit_layout import measure as measure_tensors
 from rawdiff_images.jit_settings import Arguments, make_layout, to_namespace
 
-from rawdiff.cli import main
+from rawdiff.cli.main import main
 from rawdiff.data.statistics import Statistics
 from rawdiff.errors import UserError
-from rawdiff.exchange import export_model
+from rawdiff.exchange.checkpoints import export_model
 from rawdiff.recipe_file import read_yaml
 from rawdiff.run import load
 

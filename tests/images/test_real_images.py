@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from runs import metrics
 
-from rawdiff.cli import main
+from rawdiff.cli.main import main
 
 MODEL = (
     "model={width: 64, depth: 2, heads: 2, bottleneck: 32, in_context_len: 2, in_context_start: 1}"

@@ -6,7 +6,7 @@ from PIL import Image
 from rawdiff_molecules.dictionary import main as write_dictionary
 from rawdiff_molecules.molecule_evaluator import GOALS
 
-from rawdiff.cli import main
+from rawdiff.cli.main import main
 
 SMALL = [
     "model.width=32",

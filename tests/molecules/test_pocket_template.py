@@ -15,7 +15,7 @@ from rawdiff_molecules.lattice import voxelize
 from rawdiff_molecules.maps import read_map
 from rawdiff_molecules.pocket_template import PocketTemplate
 
-from rawdiff.cli import main
+from rawdiff.cli.main import main
 from rawdiff.conditions import draw_conditions, real_batch
 from rawdiff.data.loading import Subset
 from rawdiff.errors import UserError

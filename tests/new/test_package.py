@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from rawdiff.cli import main
+from rawdiff.cli.main import main
 from rawdiff.new.package import new_adapter
 from rawdiff.recipe_file import read_yaml
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from rawdiff.cli import command
+from rawdiff.cli.main import command
 from rawdiff.parallel.apply import all_whole
 from rawdiff.train.loop import Loop
 from rawdiff.train.objective import Objective

@@ -7,7 +7,7 @@ import pytest
 from processes import torchrun
 from runs import checkpoint_tensors, metrics, random_recipe
 
-from rawdiff.cli import main
+from rawdiff.cli.main import main
 
 
 def test_two_processes_with_unequal_shards_take_the_steps_of_one(tmp_path) -> None:

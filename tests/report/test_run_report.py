@@ -12,8 +12,8 @@ from PIL import Image
 from runs import small_recipe, write_arrays
 
 from rawdiff import results
-from rawdiff.cli import main
-from rawdiff.export import export
+from rawdiff.cli.main import main
+from rawdiff.exchange.export import export
 from rawdiff.recipe_file import load_recipe, merge
 from rawdiff.report.charts import MAX_POINTS, Chart, Series, thinned
 from rawdiff.report.concerns import judge, score_concerns

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch.distributed.checkpoint import filesystem
 
-from rawdiff.cli import main
+from rawdiff.cli.main import main
 from rawdiff.saved import publish
 from rawdiff.saved.saving import Saver
 

@@ -16,7 +16,7 @@ from runs import checkpoint_tensors, rawdiff, small_recipe, write_arrays
 from torch import Tensor
 from torch.distributed.checkpoint.staging import DefaultStager
 
-from rawdiff.cli import main
+from rawdiff.cli.main import main
 from rawdiff.errors import UserError
 from rawdiff.parallel.processes import ALONE
 from rawdiff.recipe import CheckpointSettings

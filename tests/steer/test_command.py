@@ -7,7 +7,7 @@ import pytest
 from runs import small_recipe, write_arrays
 
 from rawdiff import load
-from rawdiff.cli import main
+from rawdiff.cli.main import main
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from runs import metrics, rawdiff, signal_at_step, small_recipe, start, write_arrays
 
-from rawdiff.cli import main
+from rawdiff.cli.main import main
 from rawdiff.data.loading import run_batches
 from rawdiff.evaluate.frechet import Frechet
 from rawdiff.study.cells import make_cells, parse_grid

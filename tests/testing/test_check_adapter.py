@@ -7,7 +7,7 @@ import torch
 from pydantic import PrivateAttr
 
 from rawdiff.adapter import GridAdapter
-from rawdiff.cli import main
+from rawdiff.cli.main import main
 from rawdiff.grid import Axis
 from rawdiff.testing import BrokenPromiseError, check_adapter
 from rawdiff.testing.adapter import PROMISES, judge_adapter

@@ -13,7 +13,7 @@ import torch
 from pydantic import Field, PrivateAttr
 
 from rawdiff.adapter import GridAdapter
-from rawdiff.cli import main
+from rawdiff.cli.main import main
 from rawdiff.data.dataset import DataInfo, Dataset, Sample
 from rawdiff.testing import BrokenPromiseError, check_dataset
 from rawdiff.testing.dataset import PROMISES, judge_dataset

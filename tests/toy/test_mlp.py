@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from bases import noise
 from rawdiff_toy.mlp import MLP, MLPSettings, time_features
 from runs import checkpoint_tensors, metrics, signal_at_step, start
-from scoring import noise
 
-from rawdiff.export import export
+from rawdiff.exchange.export import export
 from rawdiff.grid import Axis, PatchGrid
 from rawdiff.model.network import Interface
 from rawdiff.recipe_file import load_recipe

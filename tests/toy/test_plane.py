@@ -2,10 +2,10 @@
 
 import pytest
 import torch
+from bases import noise, setting_of
 from rawdiff_toy.curve import Curve
 from rawdiff_toy.plane import distance_to_spiral, projection, spiral
 from rawdiff_toy.spiral import Spiral
-from scoring import noise, setting_of
 from torch import Tensor
 
 from rawdiff.adapter import GridAdapter

@@ -7,7 +7,7 @@ import time
 
 import torch
 
-from rawdiff.cli import command
+from rawdiff.cli.main import command
 from rawdiff.data.dataset import Batch
 from rawdiff.parallel.apply import local
 from rawdiff.train.loop import Loop

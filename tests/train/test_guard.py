@@ -15,7 +15,7 @@ from runs import checkpoint_tensors, metrics, small_recipe, write_arrays
 from torch import Tensor
 
 from rawdiff.assemble import make_network, make_patcher, materialize, open_data, take_statistics
-from rawdiff.cli import main
+from rawdiff.cli.main import main
 from rawdiff.data.order import SampleOrder
 from rawdiff.model.initialize import initialize
 from rawdiff.recipe import GuardSettings

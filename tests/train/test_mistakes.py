@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from runs import checkpoint_tensors, metrics, rawdiff, small_recipe, write_arrays
 
-from rawdiff.cli import main
+from rawdiff.cli.main import main
 from rawdiff.files import locked
 
 

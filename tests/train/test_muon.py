@@ -7,7 +7,7 @@ from runs import differences, random_recipe
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from rawdiff.cli import main
+from rawdiff.cli.main import main
 from rawdiff.errors import UserError
 from rawdiff.grid import Axis, PatchGrid
 from rawdiff.model.network import Interface, Network

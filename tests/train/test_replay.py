@@ -12,7 +12,7 @@ from poison import poisoned, spoil
 from processes import torchrun
 from runs import metrics, small_recipe, write_arrays
 
-from rawdiff.cli import main
+from rawdiff.cli.main import main
 from rawdiff.errors import UserError
 from rawdiff.recipe_file import load_recipe
 from rawdiff.train.objective import Objective

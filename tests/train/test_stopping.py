@@ -9,7 +9,7 @@ import torch
 from processes import side_by_side, torchrun
 from runs import checkpoint_tensors, metrics, small_recipe, write_arrays
 
-from rawdiff.cli import main
+from rawdiff.cli.main import main
 from rawdiff.train import start
 from rawdiff.train.stopping import STOPPED, StopSignal, TimeLimit
 

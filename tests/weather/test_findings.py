@@ -9,7 +9,7 @@ import weather_stores as stores
 from rawdiff_weather.dataset import WeatherDataset
 from rawdiff_weather.inspection import findings
 
-from rawdiff.cli import main
+from rawdiff.cli.main import main
 from rawdiff.errors import UserError
 
 

@@ -13,7 +13,7 @@ from rawdiff_weather import prepare
 from rawdiff_weather.dataset import WeatherDataset
 from runs import SMALL_MODEL, metrics
 
-from rawdiff.cli import main
+from rawdiff.cli.main import main
 from rawdiff.data.dataset import Sample
 from rawdiff.data.loading import Subset
 from rawdiff.data.statistics import measure

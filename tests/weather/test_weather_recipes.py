@@ -10,7 +10,7 @@ import xarray as xr
 from PIL import Image
 from rawdiff_weather.generated import main as generate
 
-from rawdiff.cli import main
+from rawdiff.cli.main import main
 from rawdiff.recipe_file import load_recipe
 
 LEVELS = (50, 100, 150, 200, 250, 300, 400, 500, 600, 700, 850, 925, 1000)

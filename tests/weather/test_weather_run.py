@@ -18,8 +18,8 @@ import yaml
 from processes import torchrun
 
 import rawdiff
-from rawdiff import cli
 from rawdiff.assemble import open_data
+from rawdiff.cli import main as cli
 from rawdiff.conditions import draw_conditions
 from rawdiff.files import locked
 from rawdiff.sampling import Sampler

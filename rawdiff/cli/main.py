@@ -1,0 +1,55 @@
+"""`rawdiff` as a process, and what becomes of an error: a sentence and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from rich.console import Console
+
+from rawdiff.cli import completion
+from rawdiff.cli.parser import make_parser, parse
+from rawdiff.errors import UserError
+from rawdiff.parallel.launch import PeerFailedError, leave, speaks_for_all
+from rawdiff.train.stopping import STOPPED, StoppedError
+
+PEER_FAILED, MISTAKE = 1, 2
+"""Exit codes, beside 0 for what is done and STOPPED. (`rawdiff.cli.manual` explains all)"""
+
+
+def command(argv: Sequence[str] | None = None) -> NoReturn:
+    """`rawdiff`, as a process of its own."""
+    if completion.ASKED in os.environ:
+        completion.answer(*make_parser())
+    leave(main(argv))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; a user's mistake is shown without a trace, with exit code 2."""
+    args = parse(argv)
+    try:
+        return args.function(args) or 0
+    except StoppedError:
+        return STOPPED
+    except UserError as error:
+        if speaks_for_all(error):
+            _complain(error)
+        return MISTAKE
+    except OSError as error:
+        sys.stderr.write(f"rawdiff: the system refuses: {error}. Mend that and try again.\n")
+        return MISTAKE
+    except PeerFailedError as error:
+        if str(error):
+            _complain(error)
+        return PEER_FAILED
+    except KeyboardInterrupt:
+        return 130
+
+
+def _complain(error: Exception) -> None:
+    """With the process that it befell, where there are several."""
+    where = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console.print(f"rawdiff: {error}{where}", markup=False)
