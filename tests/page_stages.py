@@ -5,12 +5,11 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from stage import ROOT, Stage
+from stage import FEW, ROOT, Stage
 
 from rawdiff.cli.main import main
 
 SMALL = "model.width=32 model.depth=2 model.heads=2 model.in_context_len=2 model.in_context_start=1"
-DEMO = f"train demo {SMALL} train.num_steps=4 train.batch_size=8 train.tensorboard=false"
 
 
 def _folder(folder: Path) -> Path:
@@ -20,11 +19,14 @@ def _folder(folder: Path) -> Path:
     return folder
 
 
-def _demo(folder: Path, *keys: str) -> Path:
-    """A trained demo in `runs/demo`."""
-    run = folder / "runs" / "demo"
-    assert main([*DEMO.split(), f"run_dir={run}", *keys]) == 0
-    return run
+def _train(recipe: str, folder: Path, name: str, *keys: str) -> None:
+    """A small run of a few steps in `runs/NAME`."""
+    run = f"run_dir={folder / 'runs' / name}"
+    assert main(["train", recipe, *SMALL.split(), *FEW["train"].split(), run, *keys]) == 0
+
+
+def _demo(folder: Path, *keys: str) -> None:
+    _train("demo", folder, "demo", *keys)
 
 
 def _fields(path: Path) -> None:
@@ -46,7 +48,7 @@ def start(folder: Path) -> Stage:
 
 
 def training(folder: Path) -> Stage:
-    _demo(folder, "checkpoint.every_steps=2")
+    _demo(folder)
     _fields(folder / "waves.npy")
     return Stage(
         _folder(folder),
@@ -60,26 +62,73 @@ def arrays(folder: Path) -> Stage:
     return Stage(folder, few={"train": SMALL})
 
 
+def _photographs(folder: Path, *keys: str) -> None:
+    """Nine of 64 x 64 pixels in three classes, and a model of them in `runs/photos`."""
+    random = np.random.default_rng(0)
+    for label in range(3):
+        (folder / "photos" / f"class{label}").mkdir(parents=True)
+        for i in range(3):
+            pixels = random.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / "photos" / f"class{label}" / f"{i}.png")
+    _train("images", folder, "photos", "train.num_workers=0", f"data.path={folder / 'photos'}")
+
+
 def sampling(folder: Path) -> Stage:
-    _demo(folder)
-    np.save(folder / "mine.npy", np.zeros((4, 1, 8, 8), dtype=np.float32))
-    for i in range(4):
-        (folder / "photos").mkdir(exist_ok=True)
-        Image.new("L", (9, 8), 60 * i).save(folder / "photos" / f"{i}.png")
-    return Stage(_folder(folder), stand_ins={"RUN": "runs/demo"})
+    _demo(folder, "train.ema=[{power: 0.05}, {power: 0.1}]", "checkpoint.ema_every_steps=1")
+    _photographs(folder)
+    np.save(folder / "mine.npy", np.zeros((4, 3, 64, 64), dtype=np.uint8))
+    given = {"RUN": "runs/photos"}
+    return Stage(
+        _folder(folder),
+        stand_ins={"RUN": "runs/demo", "--metric fid": "--metric frechet"},
+        scenes={
+            "Between two samples, and from given ones": given,
+            "Many samples": {"RUN": "runs/demo"},
+        },
+        few={
+            "benchmarks/solvers.py": "--solvers unipc --evaluations 5 --seeds 1 --best-seeds 1 "
+            f"{FEW['eval']}",
+            "benchmarks/guidance.py": FEW["eval"],
+        },
+    )
 
 
 def steering(folder: Path) -> Stage:
     _demo(folder)
-    return Stage(_folder(folder), stand_ins={"RUN": "runs/demo"})
+    _photographs(folder)
+    hole = np.full((1, 8, 8), 8, dtype=np.float32)
+    hole[..., 4:] = np.nan
+    np.save(folder / "hole.npy", hole)
+    np.save(folder / "coarse.npy", np.full((1, 2, 2), 4, dtype=np.float32))
+    (folder / "stations.csv").write_text("row,column,ink\n2,3,11\n5.5,1,3\n")
+    Image.new("RGB", (80, 64)).save(folder / "photo.png")
+    Image.new("L", (80, 64), 255).save(folder / "mask.png")
+    return Stage(
+        _folder(folder),
+        stand_ins={"RUN": "runs/demo", "2004-10-01T00": "2001-02-20T00"},
+        scenes={
+            "Three recipes": {"RUN": "runs/photos"},
+            "Can the spread be trusted?": {"RUN": "runs/demo"},
+        },
+        few={
+            "rawdiff_weather.generated": "--days 60",
+            "weather_demo": f"{SMALL} 'data.time=[2001-01-01,2001-01-30]' "
+            "'holdout.data.time=[2001-02-01,2001-03-01]'",
+            "--calibration": "--truths 2 --members 3",
+        },
+    )
 
 
 def studies(folder: Path) -> Stage:
-    return Stage(_folder(folder), stand_ins={"RECIPE": "demo"})
+    """The nine cells are planned; tests/study runs others."""
+    return Stage(_folder(folder), stand_ins={"RECIPE": "demo"}, few={"study": "--check"})
 
 
 def speed(folder: Path) -> Stage:
-    return Stage(_folder(folder), stand_ins={"RECIPE": "demo"})
+    return Stage(
+        _folder(folder),
+        stand_ins={"RECIPE": "demo", "FILE.json": "trace.json", "FILE": "numbers.json"},
+    )
 
 
 STAGES: Mapping[str, Callable[[Path], Stage]] = {

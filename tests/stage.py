@@ -69,11 +69,11 @@ def commands(script: str) -> Iterator[list[str]]:
 class Stage:
     """A folder in which a page's commands, snippets and recipes are used as they are written.
 
-    `stand_ins` gives what the page leaves to its reader (`RUN`, `FOLDER`) another word, `scenes`
-    others from a heading on. `few` has keys that make a command quick, by its name. `elsewhere`
-    names commands that are not for here, each with the test or the reason. `bases` complete the
-    recipes under a heading, which `rawdiff check` must take; they are left in `HEADING.yaml`.
-    `names` are seen by the snippets of Python.
+    `stand_ins` puts something real for what the page leaves to its reader (`RUN`, `FOLDER`), in
+    this order; `scenes` puts others from a heading on. `few` has keys that make a command quick, by
+    one of its words. `elsewhere` names commands that are not for here, each with the test or the
+    reason. `bases` complete the recipes under a heading, which `rawdiff check` must take; they are
+    left in `HEADING.yaml`. `names` are seen by the snippets of Python.
     """
 
     folder: Path
@@ -90,29 +90,29 @@ class Stage:
             for block in blocks(page, "bash", "python", "yaml"):
                 if block.heading in self.scenes:
                     self.stand_ins = {**self.stand_ins, **self.scenes[block.heading]}
+                text = self._with_stand_ins(block.text)
                 if block.language == "python":
-                    exec(compile(block.text, str(page), "exec"), self.names)
+                    exec(compile(text, str(page), "exec"), self.names)
                 elif block.language == "yaml":
-                    self._check(block)
+                    self._check(block.heading, text)
                 else:
-                    self.shell(block.text)
+                    self.shell(text)
 
-    def _check(self, block: Block) -> None:
-        base = self.bases.get(block.heading, {})
-        recipe = Path(f"{block.heading}.yaml")
-        recipe.write_text(yaml.safe_dump(merge(base, yaml.safe_load(block.text))))
+    def _check(self, heading: str, text: str) -> None:
+        recipe = Path(f"{heading}.yaml")
+        recipe.write_text(yaml.safe_dump(merge(self.bases.get(heading, {}), yaml.safe_load(text))))
         assert main(["check", str(recipe)]) == 0
 
     def shell(self, script: str) -> None:
         """Run the commands of a script: rawdiff in this process, others in their own."""
         for words in commands(script):
             if " ".join(words) not in self.elsewhere:
-                self._run([self._stand_in(word) for word in words])
+                self._run(words)
 
-    def _stand_in(self, word: str) -> str:
+    def _with_stand_ins(self, text: str) -> str:
         for shown, real in self.stand_ins.items():
-            word = re.sub(rf"(?<![\w.]){re.escape(shown)}(?!\w)", real, word)
-        return word
+            text = re.sub(rf"(?<![\w.]){re.escape(shown)}(?!\w)", real, text)
+        return text
 
     def _run(self, words: list[str]) -> None:
         target = None
@@ -128,14 +128,15 @@ class Stage:
                 if target is not None:
                     file = stack.enter_context(Path(target).open("w"))
                     stack.enter_context(contextlib.redirect_stdout(file))
-                words = [*words[1:], *self._few(words[1])]
+                words = [*words[1:], *self._few(words[1:])]
                 code = main(words)
             assert code == 0, f"rawdiff {shlex.join(words)} ends with {code}"
         else:
             self._own_process(words)
 
-    def _few(self, name: str) -> Sequence[str]:
-        return shlex.split(" ".join((FEW.get(name, ""), self.few.get(name, ""))))
+    def _few(self, words: Sequence[str]) -> list[str]:
+        found = [FEW.get(words[0], ""), *(self.few[word] for word in words if word in self.few)]
+        return shlex.split(" ".join(found))
 
     def _make(self, goal: str) -> None:
         """What make would run, but for the environment."""
@@ -154,10 +155,10 @@ class Stage:
         program, *rest = words
         if program == "torchrun":
             module = rest.index("-m")
-            rest = ["--nproc-per-node", "2", *rest[module:], *self._few(rest[module + 2])]
+            rest = ["--nproc-per-node", "2", *rest[module:], *self._few(rest[module + 2 :])]
             rest = ["-m", "torch.distributed.run", *rest]
         elif program == "python":
-            rest += self._few(Path(rest[0]).name if rest[0] != "-m" else rest[1])
+            rest += self._few(rest)
         else:
             assert program == "echo", f"who runs {shlex.join(words)}?"
             return
