@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import image_stages
 import numpy as np
 from PIL import Image
 from stage import ROOT, Stage
@@ -91,4 +92,10 @@ STAGES: Mapping[str, Callable[[Path], Stage]] = {
     "docs/steering.md": steering,
     "docs/studies.md": studies,
     "docs/speed.md": speed,
+    "docs/images.md": image_stages.images,
+    "docs/scores.md": image_stages.scores,
+    "docs/log.md": image_stages.log,
+    "docs/scale.md": image_stages.scale,
+    "docs/trust.md": image_stages.trust,
+    "CONTRIBUTING.md": image_stages.contributing,
 }
