@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import image_stages
 import numpy as np
 from PIL import Image
 from stage import FEW, ROOT, Stage
@@ -88,7 +89,7 @@ def sampling(folder: Path) -> Stage:
         few={
             "benchmarks/solvers.py": "--solvers unipc --evaluations 5 --seeds 1 --best-seeds 1 "
             f"{FEW['eval']}",
-            "benchmarks/guidance.py": FEW["eval"],
+            "benchmarks/guidance.py": f"--scales 3 --seeds 1 {FEW['eval']}",
         },
     )
 
@@ -140,4 +141,10 @@ STAGES: Mapping[str, Callable[[Path], Stage]] = {
     "docs/steering.md": steering,
     "docs/studies.md": studies,
     "docs/speed.md": speed,
+    "docs/images.md": image_stages.images,
+    "docs/scores.md": image_stages.scores,
+    "docs/log.md": image_stages.log,
+    "docs/scale.md": image_stages.scale,
+    "docs/trust.md": image_stages.trust,
+    "CONTRIBUTING.md": image_stages.contributing,
 }

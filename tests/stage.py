@@ -71,9 +71,9 @@ class Stage:
 
     `stand_ins` puts something real for what the page leaves to its reader (`RUN`, `FOLDER`), in
     this order; `scenes` puts others from a heading on. `few` has keys that make a command quick, by
-    one of its words. `elsewhere` names commands that are not for here, each with the test or the
-    reason. `bases` complete the recipes under a heading, which `rawdiff check` must take; they are
-    left in `HEADING.yaml`. `names` are seen by the snippets of Python.
+    one or more of its words. `elsewhere` names commands that are not for here, each with the test
+    or the reason. `bases` complete the recipes under a heading, which `rawdiff check` must take;
+    they are left in `HEADING.yaml`. `names` are seen by the snippets of Python.
     """
 
     folder: Path
@@ -135,8 +135,9 @@ class Stage:
             self._own_process(words)
 
     def _few(self, words: Sequence[str]) -> list[str]:
-        found = [FEW.get(words[0], ""), *(self.few[word] for word in words if word in self.few)]
-        return shlex.split(" ".join(found))
+        line = f" {' '.join(words)} "
+        found = [keys for part, keys in self.few.items() if f" {part} " in line]
+        return shlex.split(" ".join((FEW.get(words[0], ""), *found)))
 
     def _make(self, goal: str) -> None:
         """What make would run, but for the environment."""

@@ -60,7 +60,7 @@ def do_bench(args: argparse.Namespace) -> None:
     with console.status("starting") as status:
         start = time.monotonic()
 
-        def say(text: str) -> None:
+        def show(text: str) -> None:
             status.update(f"{text} ({time.monotonic() - start:.0f} of about {args.seconds:g} s)")
 
         found = bench(
@@ -68,7 +68,7 @@ def do_bench(args: argparse.Namespace) -> None:
             seconds=args.seconds,
             synthetic=args.synthetic,
             profile=args.profile,
-            say=say,
+            say=show,
         )
     if not speaks_for_all():
         return

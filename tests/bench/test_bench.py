@@ -42,9 +42,11 @@ def test_all_parts_a_rate_and_all_numbers_are_told_and_nothing_is_left(tmp_path,
     files = ["--json", "--profile", str(out / "trace.json")]
     assert main(["bench", str(recipe), *QUICK, *files]) == 0
     numbers, printed = capsys.readouterr()
-    for text in (*TEXTS.values(), "samples a second", "TFLOP/s", "checkpoint", "log"):
-        assert text in printed
     told = json.loads(numbers)
+    words = ("samples a second", "TFLOP/s", "checkpoint", "log")
+    sentences = (f"- {sentence}" for sentence in told["advice"])
+    for text in (*TEXTS.values(), *words, *sentences, f"chrome://tracing: {files[-1]}"):
+        assert text in printed
     assert told["samples_per_second"] > 0
     assert 0 < told["utilization"] < 10
     assert told["environment"]["torch"]

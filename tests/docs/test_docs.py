@@ -14,11 +14,14 @@ import zarr
 from runs import checkpoint_tensors, small_recipe, write_arrays
 
 from rawdiff import plugins
+from rawdiff.bench import variants
 from rawdiff.cli.main import main
 from rawdiff.data.dataset import collate
 from rawdiff.grid import PatchGrid
 from rawdiff.model.network import Interface
+from rawdiff.parallel import apply
 from rawdiff.run import load
+from rawdiff.train import objective
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -138,6 +141,27 @@ def test_plans_that_are_shown_are_printed(command, table, capsys) -> None:
 
 def test_the_page_on_scale_shows_plans() -> None:
     assert len(SHOWN) == 4
+
+
+def _rows(printed: str) -> list[str]:
+    """The names that begin the rows of tables."""
+    lines = (line for line in printed.splitlines() if "  " in line)
+    return [line.partition("  ")[0] for line in lines]
+
+
+def test_the_rows_of_bench_are_those_that_the_page_shows(tmp_path, monkeypatch, capsys) -> None:
+    """Of a smaller network, without a compiler; all is tried, however little time is left."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(variants, "COMPILING", -1.0)
+    monkeypatch.setattr(variants, "MUCH_SLOWER", -1)
+    monkeypatch.setattr(apply, "compiled", lambda function: function)
+    monkeypatch.setattr(objective, "compiled", lambda function: function)
+    page = (ROOT / "docs" / "speed.md").read_text()
+    ((command, table),) = re.findall(r"\$ OMP_NUM_THREADS=1 rawdiff (bench .*)\n([^`]*)", page)
+    few = ["model.width=32", "train.batch_size=8", "train.device=cpu", "--seconds", "1"]
+    assert main([*command.split(), *few]) == 0
+    assert _rows(capsys.readouterr().out) == _rows(table)
+    assert len(_rows(table)) > 20
 
 
 def test_every_proof_on_the_page_of_trust_is_a_test_or_a_benchmark() -> None:
