@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from science_stages import molecules, weather
 from stage import ROOT, Stage
 
 from rawdiff.cli.main import main
@@ -91,4 +92,6 @@ STAGES: Mapping[str, Callable[[Path], Stage]] = {
     "docs/steering.md": steering,
     "docs/studies.md": studies,
     "docs/speed.md": speed,
+    "docs/molecules.md": molecules,
+    "docs/weather.md": weather,
 }

@@ -70,10 +70,10 @@ class Stage:
     """A folder in which a page's commands, snippets and recipes are used as they are written.
 
     `stand_ins` gives what the page leaves to its reader (`RUN`, `FOLDER`) another word, `scenes`
-    others from a heading on. `few` has keys that make a command quick, by its name. `elsewhere`
-    names commands that are not for here, each with the test or the reason. `bases` complete the
-    recipes under a heading, which `rawdiff check` must take; they are left in `HEADING.yaml`.
-    `names` are seen by the snippets of Python.
+    others from a heading on. `few` has keys that make commands quick, by their first word or words.
+    `elsewhere` names commands that are not for here, each with the test or the reason. `bases`
+    complete the recipes under a heading, which `rawdiff check` must take; they are left in
+    `HEADING.yaml`. `names` are seen by the snippets of Python.
     """
 
     folder: Path
@@ -128,14 +128,16 @@ class Stage:
                 if target is not None:
                     file = stack.enter_context(Path(target).open("w"))
                     stack.enter_context(contextlib.redirect_stdout(file))
-                words = [*words[1:], *self._few(words[1])]
+                words = [*words[1:], *self._few(words[1:])]
                 code = main(words)
             assert code == 0, f"rawdiff {shlex.join(words)} ends with {code}"
         else:
             self._own_process(words)
 
-    def _few(self, name: str) -> Sequence[str]:
-        return shlex.split(" ".join((FEW.get(name, ""), self.few.get(name, ""))))
+    def _few(self, words: Sequence[str]) -> Sequence[str]:
+        told = f"{' '.join(words)} "
+        own = (keys for start, keys in self.few.items() if told.startswith(f"{start} "))
+        return shlex.split(" ".join((FEW.get(words[0], ""), *own)))
 
     def _make(self, goal: str) -> None:
         """What make would run, but for the environment."""
@@ -145,7 +147,7 @@ class Stage:
             text=True,
             check=True,
         ).stdout.replace("\\\n", " ")
-        lines = re.findall(r"^\.venv/bin/((?:rawdiff|python -m rawdiff).*)$", said, re.MULTILINE)
+        lines = re.findall(r"^\.venv/bin/((?:rawdiff|python) (?!-m pip).*)$", said, re.MULTILINE)
         assert lines, said
         for line in lines:
             self.shell(line)
@@ -154,10 +156,10 @@ class Stage:
         program, *rest = words
         if program == "torchrun":
             module = rest.index("-m")
-            rest = ["--nproc-per-node", "2", *rest[module:], *self._few(rest[module + 2])]
+            rest = ["--nproc-per-node", "2", *rest[module:], *self._few(rest[module + 2 :])]
             rest = ["-m", "torch.distributed.run", *rest]
         elif program == "python":
-            rest += self._few(Path(rest[0]).name if rest[0] != "-m" else rest[1])
+            rest += self._few([Path(rest[0]).name if rest[0] != "-m" else rest[1]])
         else:
             assert program == "echo", f"who runs {shlex.join(words)}?"
             return
