@@ -150,7 +150,8 @@ def weather(folder: Path) -> Stage:
         elsewhere={"pip install rawdiff[weather]": "it is there"},
         few={
             "train": small,
-            "rawdiff_weather.generated": "--days 12",
+            "rawdiff_weather.generated data/flow.zarr": "--days 12",
+            "rawdiff_weather.generated flow.zarr": "--days 2 --latitudes 16",
             "train recipes/weather_demo.yaml": "'data.time=[2001-01-01, 2001-01-07]' "
             "'holdout.data.time=[2001-01-08, 2001-01-12]'",
             "eval runs/weather_demo": "'evaluate.evaluators.forecast={num_inits: 2, num_steps: 4, "

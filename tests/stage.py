@@ -159,7 +159,7 @@ class Stage:
             rest = ["--nproc-per-node", "2", *rest[module:], *self._few(rest[module + 2 :])]
             rest = ["-m", "torch.distributed.run", *rest]
         elif program == "python":
-            rest += self._few([Path(rest[0]).name if rest[0] != "-m" else rest[1]])
+            rest += self._few(rest[1:] if rest[0] == "-m" else [Path(rest[0]).name, *rest[1:]])
         else:
             assert program == "echo", f"who runs {shlex.join(words)}?"
             return

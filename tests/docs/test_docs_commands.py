@@ -46,14 +46,19 @@ def words_of(text: str) -> Iterator[list[str]]:
         yield shlex.split(found[1])
 
 
-def named_in_sentences(page: Path) -> Iterator[list[str]]:
-    """The same of commands between backticks; a lone letter stands for a number, … for more."""
+def spans(page: Path) -> list[str]:
+    """What stands between backticks in sentences of a page, or of a recipe's comments."""
     text = page.read_text(encoding="utf-8")
     if page.suffix == ".yaml":
         text = re.sub("^#", "", text, flags=re.MULTILINE)
     text = re.sub(r"^ *```.*?^ *```$", "", text, flags=re.DOTALL | re.MULTILINE)
-    for span in re.findall(r"(?<!`)`([^`]+)`(?!`)", text):
-        for words in words_of(" ".join(span.partition(">")[0].split())):
+    return [" ".join(span.split()) for span in re.findall(r"(?<!`)`([^`]+)`(?!`)", text)]
+
+
+def named_in_sentences(page: Path) -> Iterator[list[str]]:
+    """The words of commands there; a lone letter stands for a number, … for more."""
+    for span in spans(page):
+        for words in words_of(span.partition(">")[0]):
             words = ["train" if word == "COMMAND" else word for word in words if word != "…"]
             yield [re.sub(r"^[A-Z]$", "1", word) for word in words]
 
@@ -120,6 +125,17 @@ def test_rawdiff_takes_the_commands_of(page: Path, monkeypatch: pytest.MonkeyPat
     for words in named_in_sentences(page):
         if len(words) > 1 or words[0] not in make_parser()[1]:
             require_keys(words, parsed(words, whole=False))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_keys_in_sentences_are_those_of_a_recipe(page: Path) -> None:
+    known, _ = known_keys()
+    sections = {key.partition(".")[0] for key in known}
+    for span in spans(page):
+        for key in re.findall(r'^"?((?:[a-z]+\.)+\w+)=', span):
+            key = re.sub(r"^(holdout|sample\.template)\.(?=data\.)", "", key)
+            if key.partition(".")[0] in sections and not key.endswith(".KEY"):
+                assert key in known, f"`{span}` is no key"
 
 
 def test_the_pages_are_read() -> None:
