@@ -5,6 +5,7 @@ from pathlib import Path
 
 import image_stages
 import numpy as np
+import science_stages
 from PIL import Image
 from stage import FEW, ROOT, Stage
 
@@ -97,6 +98,7 @@ def sampling(folder: Path) -> Stage:
 def steering(folder: Path) -> Stage:
     _demo(folder)
     _photographs(folder)
+    science_stages.trained_backbones(folder)
     hole = np.full((1, 8, 8), 8, dtype=np.float32)
     hole[..., 4:] = np.nan
     np.save(folder / "hole.npy", hole)
@@ -106,7 +108,11 @@ def steering(folder: Path) -> Stage:
     Image.new("L", (80, 64), 255).save(folder / "mask.png")
     return Stage(
         _folder(folder),
-        stand_ins={"RUN": "runs/demo", "2004-10-01T00": "2001-02-20T00"},
+        stand_ins={
+            "2004-10-01T00": "2001-02-20T00",
+            "RUN sample.template": "runs/chains sample.template",
+            "RUN": "runs/demo",
+        },
         scenes={
             "Three recipes": {"RUN": "runs/photos"},
             "Can the spread be trusted?": {"RUN": "runs/demo"},
@@ -115,7 +121,7 @@ def steering(folder: Path) -> Stage:
             "rawdiff_weather.generated": "--days 60",
             "weather_demo": f"{SMALL} 'data.time=[2001-01-01,2001-01-30]' "
             "'holdout.data.time=[2001-02-01,2001-03-01]'",
-            "--calibration": "--truths 2 --members 3",
+            "--calibration": "--truths 10 --members 3",
         },
     )
 
@@ -147,4 +153,6 @@ STAGES: Mapping[str, Callable[[Path], Stage]] = {
     "docs/scale.md": image_stages.scale,
     "docs/trust.md": image_stages.trust,
     "CONTRIBUTING.md": image_stages.contributing,
+    "docs/molecules.md": science_stages.molecules,
+    "docs/weather.md": science_stages.weather,
 }

@@ -90,22 +90,23 @@ class Stage:
             for block in blocks(page, "bash", "python", "yaml"):
                 if block.heading in self.scenes:
                     self.stand_ins = {**self.stand_ins, **self.scenes[block.heading]}
-                text = self._with_stand_ins(block.text)
                 if block.language == "python":
+                    text = self._with_stand_ins(block.text)
                     exec(compile(text, str(page), "exec"), self.names)
                 elif block.language == "yaml":
-                    self._check(block.heading, text)
+                    self._check(block)
                 else:
-                    self.shell(text)
+                    self.shell(block.text)
 
-    def _check(self, heading: str, text: str) -> None:
-        recipe = Path(f"{heading}.yaml")
-        recipe.write_text(yaml.safe_dump(merge(self.bases.get(heading, {}), yaml.safe_load(text))))
+    def _check(self, block: Block) -> None:
+        base = self.bases.get(block.heading, {})
+        recipe = Path(f"{block.heading}.yaml")
+        recipe.write_text(yaml.safe_dump(merge(base, yaml.safe_load(block.text))))
         assert main(["check", str(recipe)]) == 0
 
     def shell(self, script: str) -> None:
         """Run the commands of a script: rawdiff in this process, others in their own."""
-        for words in commands(script):
+        for words in commands(self._with_stand_ins(script)):
             if " ".join(words) not in self.elsewhere:
                 self._run(words)
 
@@ -147,7 +148,7 @@ class Stage:
             text=True,
             check=True,
         ).stdout.replace("\\\n", " ")
-        lines = re.findall(r"^\.venv/bin/((?:rawdiff|python -m rawdiff).*)$", said, re.MULTILINE)
+        lines = re.findall(r"^\.venv/bin/((?:rawdiff|python) (?!-m pip).*)$", said, re.MULTILINE)
         assert lines, said
         for line in lines:
             self.shell(line)

@@ -150,7 +150,9 @@ class _Stream:
 
     def moments(self, what: str) -> Moments:
         if empty := (self.count == 0).nonzero().flatten().tolist():
-            raise UserError(f"Channels {empty} of `{what}` have no value in any training sample.")
+            raise UserError(
+                f"Channels {empty} of `{what}` have no value in any training sample: drop them."
+            )
         std = (self.squares / self.count).sqrt()
         std = torch.where(std > 0, std, 1.0)  # a constant channel stays what it is, minus its mean
         return Moments(self.mean.float(), std.float())
