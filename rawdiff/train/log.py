@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from tensorboardX import SummaryWriter
 
+from rawdiff.console import PatientConsole
 from rawdiff.errors import UserError
 from rawdiff.files import write_text
 from rawdiff.parallel.processes import ALONE, Processes
@@ -80,7 +81,7 @@ class Log:
         self.num_steps, self.batch_size, self.cost = num_steps, batch_size, cost
         self.peak, self.pace = peak_flops(device), pace
         quiet = quiet or not self.speaks
-        self.console = Console(highlight=False, soft_wrap=True, quiet=quiet)
+        self.console = PatientConsole(highlight=False, soft_wrap=True, quiet=quiet)
         self.bar = _progress(self.console) if self.console.is_terminal and not quiet else None
         self.task = (
             self.bar.add_task("", total=num_steps, completed=first_step, tail="")
