@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -31,13 +32,18 @@ T = TypeVar("T")
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
-    """The lines of a log, but for one that was cut short by a kill; none if there is no log."""
-    lines = []
+    """The lines of a log, but for those that a kill cut short or damaged; none if there is no log.
+
+    Each holds numbers alone.
+    """
+    lines: list[dict[str, float]] = []
     content = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     for text in content.splitlines():
         with suppress(ValueError):
-            lines.append(json.loads(text))
-    return [line for line in lines if isinstance(line, dict) and "step" in line]
+            line = json.loads(text)
+            if isinstance(line, dict) and all(isinstance(v, int | float) for v in line.values()):
+                lines.append(line)
+    return [line for line in lines if math.isfinite(line.get("step", math.nan))]
 
 
 def training_seconds(lines: Sequence[Mapping[str, float]]) -> float:
