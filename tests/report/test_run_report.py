@@ -181,6 +181,14 @@ def test_an_unfinished_run_says_how_far_it_came(copied):
     assert "step 10 of 20" in write_report(copied).read_text()
 
 
+def test_a_large_loss_is_written_without_powers_of_ten(copied):
+    log = copied / "metrics.jsonl"
+    *before, last = log.read_text().splitlines()
+    last = json.dumps(json.loads(last) | {"loss": 47_210.0})
+    log.write_text("\n".join([*before, last]) + "\n")
+    assert "→ 47.2k</dd>" in write_report(copied).read_text()
+
+
 def test_an_export_gives_a_page_without_a_log(run, tmp_path):
     out = tmp_path / "export"
     export(run, out, say=lambda text: None)
