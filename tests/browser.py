@@ -21,6 +21,8 @@ window.onload = () => {{
     images: inside.images.length,
     broken: [...inside.images].filter((image) => !image.naturalWidth).length,
     curves: inside.querySelectorAll("polyline").length,
+    letters: [...inside.querySelectorAll("svg text")].map(
+      (text) => text.getBoundingClientRect().height),
     tags: [...new Set([...inside.querySelectorAll("*")].map((one) => one.localName))],
   }});
 }};

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,15 +13,20 @@ from argcomplete.completers import DirectoriesCompleter, FilesCompleter
 from argcomplete.shell_integration import shellcode
 
 from rawdiff.built_in import built_in_recipes, recipe_folder
+from rawdiff.cli.terminal import put
 
 SCHEMA, RUN_MARK = "recipe.schema.json", "recipe.yaml"
 ASKED = "_ARGCOMPLETE"
 """Is in the environment where a shell asks."""
+LOAD_COMPDEF = "(( $+functions[compdef] )) || { autoload -Uz compinit && compinit; }\n"
+"""zsh knows `compdef` only where its completion was started before."""
 SHELLS = ("bash", "zsh", "fish", "tcsh", "powershell")
 
 
 def do_completion(args: argparse.Namespace) -> None:
-    sys.stdout.write(shellcode(["rawdiff"], shell=args.shell) + "\n")
+    script = shellcode(["rawdiff"], shell=args.shell) + "\n"
+    first = "#compdef rawdiff\n"
+    put(script.replace(first, first + LOAD_COMPDEF, 1) if args.shell == "zsh" else script)
 
 
 def answer(parser: argparse.ArgumentParser, parsers: Mapping[str, argparse.ArgumentParser]) -> None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import sys
 
 from rich.table import Table
 
 from rawdiff import keys, plugins, schema
 from rawdiff.built_in import built_in_recipes
-from rawdiff.cli.terminal import console, print_json
+from rawdiff.cli.terminal import console, print_json, put
 from rawdiff.files import write_text
 
 
@@ -32,7 +31,7 @@ def do_list(args: argparse.Namespace) -> None:
 def do_schema(args: argparse.Namespace) -> None:
     text = json.dumps(schema.recipe_schema(), indent=1) + "\n"
     if args.file is None:
-        sys.stdout.write(text)
+        put(text)
     else:
         write_text(args.file, text)
         console.print(f"written: {args.file}", markup=False)
@@ -41,7 +40,7 @@ def do_schema(args: argparse.Namespace) -> None:
 def do_keys(args: argparse.Namespace) -> None:
     found = keys.chosen(args.words) if args.words else keys.sections()
     if args.markdown:
-        sys.stdout.write(keys.as_markdown(found))
+        put(keys.as_markdown(found))
     elif args.words:
         for table in keys.as_tables(found):
             console.print(table, soft_wrap=False)

@@ -15,7 +15,7 @@ from rawdiff.errors import UserError
 from rawdiff.parallel.launch import PeerFailedError, leave, speaks_for_all
 from rawdiff.train.stopping import STOPPED, StoppedError
 
-PEER_FAILED, MISTAKE = 1, 2
+PEER_FAILED, MISTAKE, INTERRUPTED = 1, 2, 130
 """Exit codes, beside 0 for what is done and STOPPED. (`rawdiff.cli.manual` explains all)"""
 
 
@@ -45,7 +45,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             _complain(error)
         return PEER_FAILED
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
+    except Exception as error:
+        # pydantic makes an error of its own of a signal that falls into its work
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            return INTERRUPTED
+        if isinstance(error.__cause__, StoppedError):
+            return STOPPED
+        raise
 
 
 def _complain(error: Exception) -> None:

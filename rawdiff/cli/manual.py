@@ -75,7 +75,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "keys": ("rawdiff keys", "rawdiff keys train", "rawdiff keys sample.solver"),
     "list": ("rawdiff list", "rawdiff list --json --quiet"),
-    "completion": ("rawdiff completion bash > rawdiff.bash && source rawdiff.bash",),
+    "completion": (
+        "rawdiff completion bash > rawdiff.bash && source rawdiff.bash",
+        "rawdiff completion zsh > rawdiff.zsh && source rawdiff.zsh",
+        "rawdiff completion fish > rawdiff.fish && source rawdiff.fish",
+    ),
     "schema": ("rawdiff schema recipe.schema.json",),
 }
 """Of each command, by its name."""

@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import inspect
 import json
-import sys
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from rawdiff import plugins, results
-from rawdiff.cli.terminal import bar_of, console, say
+from rawdiff.cli.terminal import bar_of, console, put, say
 from rawdiff.errors import UserError
 from rawdiff.evaluate import report as score_report
 from rawdiff.exchange.checkpoints import export_model, import_model
@@ -91,7 +90,7 @@ def do_eval(args: argparse.Namespace) -> None:
     path = results.scores_path(args.run, metrics)
     say(f"Scores: {path}")
     if args.json:
-        sys.stdout.write(path.read_text(encoding="utf-8"))
+        put(path.read_text(encoding="utf-8"))
 
 
 def _calibrate(args: argparse.Namespace) -> None:
@@ -110,7 +109,10 @@ def _calibrate(args: argparse.Namespace) -> None:
     if not speaks_for_all():
         return
     console.print(calibrate.table(found))
-    say(f"Calibration: {RunFolder(Path(args.run)).calibration}")
+    path = RunFolder(Path(args.run)).calibration
+    say(f"Calibration: {path}")
+    if args.json:
+        put(path.read_text(encoding="utf-8"))
 
 
 def do_likelihood(args: argparse.Namespace) -> None:
@@ -130,7 +132,7 @@ def do_likelihood(args: argparse.Namespace) -> None:
     console.print(likelihood.table(found))
     say(f"Of each sample: {path}")
     if args.json:
-        sys.stdout.write(path.read_text(encoding="utf-8"))
+        put(path.read_text(encoding="utf-8"))
 
 
 def do_report(args: argparse.Namespace) -> None:

@@ -7,19 +7,27 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
-
 from rawdiff.cli.progress import progress_of
+from rawdiff.console import PatientConsole, lose
 
-console = Console(
+console = PatientConsole(
     highlight=False,
     soft_wrap=True,
     width=None if sys.stdout.isatty() else 160,  # a file or a pipe has no width
 )
 
 
+def put(text: str) -> None:
+    """On standard output, as it stands; where nobody reads on, that is no mistake."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        lose(sys.stdout)
+
+
 def print_json(content: object) -> None:
-    sys.stdout.write(json.dumps(content, indent=1) + "\n")
+    put(json.dumps(content, indent=1) + "\n")
 
 
 def say(text: str) -> None:

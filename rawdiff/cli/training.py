@@ -6,7 +6,6 @@ import argparse
 import dataclasses
 import itertools
 import os
-import sys
 import time
 
 from rich.table import Table
@@ -16,7 +15,7 @@ from rawdiff.assemble import PACKED_FOLDER, packed_or_raw
 from rawdiff.bench.advice import advise
 from rawdiff.bench.measure import bench
 from rawdiff.bench.table import as_json, facts_table, parts_table
-from rawdiff.cli.terminal import bar_of, console, print_json, say
+from rawdiff.cli.terminal import bar_of, console, print_json, put, say
 from rawdiff.data.packed import PackedDataset, pack, packed_folder
 from rawdiff.errors import UserError
 from rawdiff.parallel.launch import speaks_for_all
@@ -80,7 +79,7 @@ def do_bench(args: argparse.Namespace) -> None:
     if args.profile is not None:
         say(f"Profile, for https://ui.perfetto.dev or chrome://tracing: {args.profile}")
     if args.json:
-        sys.stdout.write(as_json(found))
+        put(as_json(found))
 
 
 def do_prepare(args: argparse.Namespace) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from rawdiff.report.scales import Scale, scale_of, short
+from rawdiff.report.scales import Scale, scale_of, short, tick_texts
 
 WIDTH, HEIGHT = 440, 220
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 10, 26
@@ -91,19 +91,21 @@ def draw_curves(chart: Chart) -> Markup:
 
 def _grid(x_scale: Scale, y_scale: Scale) -> list[str]:
     parts, bottom = [], HEIGHT - BOTTOM
-    for tick in y_scale.ticks():
+    ticks = y_scale.ticks()
+    for tick, number in zip(ticks, tick_texts(ticks), strict=True):
         y = _y(y_scale, tick)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>')
         text = f'<text class="tick" x="{LEFT - 7}" y="{y}" dy="0.35em" text-anchor="end">'
-        parts.append(f"{text}{short(tick)}</text>")
+        parts.append(f"{text}{number}</text>")
     parts.append(f'<text class="tick" x="{LEFT}" y="{bottom + 18}">step</text>')
-    for tick in x_scale.ticks():
+    ticks = x_scale.ticks()
+    for tick, number in zip(ticks, tick_texts(ticks), strict=True):
         x = _x(x_scale, tick)
         if x < LEFT + 40:  # there stands what the numbers are
             continue
         anchor = "end" if x > WIDTH - RIGHT - 12 else "middle"
         text = f'<text class="tick" x="{x}" y="{bottom + 18}" text-anchor="{anchor}">'
-        parts.append(f"{text}{short(tick)}</text>")
+        parts.append(f"{text}{number}</text>")
     parts.append(
         f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{bottom}" y2="{bottom}"/>'
     )

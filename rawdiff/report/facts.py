@@ -66,7 +66,7 @@ def tiles(record: Record) -> list[Fact]:
     if num:
         found.insert(2, Fact("passes over the data", f"{seen / num:,.3g}"))
     if losses := [line["loss"] for line in lines if "loss" in line]:
-        found.append(Fact("loss, first to last", f"{losses[0]:.3g} → {losses[-1]:.3g}"))
+        found.append(Fact("loss, first to last", f"{short(losses[0])} → {short(losses[-1])}"))
     if mfu := [line["mfu"] for line in lines if "mfu" in line]:
         found.append(Fact("of the GPU's peak", f"{sum(mfu) / len(mfu):.0%}"))
     return found

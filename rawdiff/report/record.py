@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,7 +97,7 @@ def read_record(path: str | Path) -> Record:
         scores=_read_scores(folder),
         tuned=read_tuned(folder),
         tried=_read_tried(folder),
-        means=_read(folder.likelihood).get("means", {}) if folder.likelihood.is_file() else {},
+        means=_read_means(folder.likelihood),
         calibration=_read(folder.calibration) if folder.calibration.is_file() else {},
         num_rollbacks=len(_read_list(folder.rollbacks)) if folder.rollbacks.is_file() else 0,
         last_saved=there[-1].step if there else None,
@@ -111,9 +111,11 @@ def _read_scores(folder: RunFolder) -> list[Scores]:
         content = _read(path)
         try:
             origin = content.pop("origin", {})
-            found.append(Scores(Report(**content), origin))
+            report = Report(**content)
         except TypeError as error:
             raise _damaged(path, error) from error
+        _check_rows(path, report.scores)
+        found.append(Scores(report, origin))
     return found
 
 
@@ -123,6 +125,20 @@ def _read_tried(folder: RunFolder) -> list[dict[str, str]]:
         return []
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
+
+
+def _read_means(path: Path) -> dict[str, dict[str, float]]:
+    means = _read(path).get("means", {}) if path.is_file() else {}
+    _check_rows(path, means, ("mean", "standard_error"))
+    return means
+
+
+def _check_rows(path: Path, rows: Any, needed: Sequence[str] = ()) -> None:
+    """Numbers by name, under names; UserError if they are anything else."""
+    for name, row in rows.items() if isinstance(rows, dict) else [("it", rows)]:
+        whole = isinstance(row, dict) and all(key in row for key in needed)
+        if not whole or not all(isinstance(v, int | float) for v in row.values()):
+            raise _damaged(path, f"`{name}` holds {row!r} in place of numbers")
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 NICE = (1, 2, 2.5, 5, 10)
 WIDE = 4.0  # largest over smallest value, from which on a scale is logarithmic
@@ -60,18 +61,27 @@ def scale_of(values: Sequence[float], *, from_zero: bool = False) -> Scale:
     return Scale(low - room, high + room)
 
 
-def short(number: float) -> str:
-    """ "12k", "3.4M", "0.05": three digits at most."""
+def tick_texts(ticks: Sequence[float]) -> list[str]:
+    """Short, with as many digits as it takes to tell what they are: 1.075 is not 1.07."""
+    step = min((b - a for a, b in pairwise(ticks)), default=math.inf)
+    for digits in range(3, 7):
+        if all(abs(float(f"{tick:.{digits}g}") - tick) <= 0.01 * step for tick in ticks):
+            break
+    return [short(tick, digits) for tick in ticks]
+
+
+def short(number: float, digits: int = 3) -> str:
+    """ "12k", "3.4M", "0.05": so many digits at most, but for whole thousands."""
     size = abs(number)
     if size == 0:
         return "0"
     for limit, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e4, "k")):
         if size >= limit:
             divisor = 1e3 if unit == "k" else limit
-            return f"{number / divisor:.3g}{unit}"
+            return f"{number / divisor:.{digits}g}{unit}"
     if size >= 1000:
-        return f"{number:,.0f}"
-    return f"{number:.3g}"
+        return f"{number:,.{max(digits - 4, 0)}f}"
+    return f"{number:.{digits}g}"
 
 
 def clock(seconds: float) -> str:

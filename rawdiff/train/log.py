@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from tensorboardX import SummaryWriter
 
+from rawdiff.console import PatientConsole
 from rawdiff.errors import UserError
 from rawdiff.files import write_text
 from rawdiff.parallel.processes import ALONE, Processes
@@ -30,13 +32,18 @@ T = TypeVar("T")
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
-    """The lines of a log, but for one that was cut short by a kill; none if there is no log."""
-    lines = []
+    """The lines of a log, but for those that a kill cut short or damaged; none if there is no log.
+
+    Each holds numbers alone.
+    """
+    lines: list[dict[str, float]] = []
     content = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     for text in content.splitlines():
         with suppress(ValueError):
-            lines.append(json.loads(text))
-    return [line for line in lines if isinstance(line, dict) and "step" in line]
+            line = json.loads(text)
+            if isinstance(line, dict) and all(isinstance(v, int | float) for v in line.values()):
+                lines.append(line)
+    return [line for line in lines if math.isfinite(line.get("step", math.nan))]
 
 
 def training_seconds(lines: Sequence[Mapping[str, float]]) -> float:
@@ -80,7 +87,7 @@ class Log:
         self.num_steps, self.batch_size, self.cost = num_steps, batch_size, cost
         self.peak, self.pace = peak_flops(device), pace
         quiet = quiet or not self.speaks
-        self.console = Console(highlight=False, soft_wrap=True, quiet=quiet)
+        self.console = PatientConsole(highlight=False, soft_wrap=True, quiet=quiet)
         self.bar = _progress(self.console) if self.console.is_terminal and not quiet else None
         self.task = (
             self.bar.add_task("", total=num_steps, completed=first_step, tail="")

@@ -31,7 +31,8 @@ def average(recipe: Recipe, num_steps: int) -> Concern | None:
     width = relative_width(ema, num_steps)
     cure = "Write `train.ema: [{power: 0.05}, {power: 0.1}]`, whose width follows the run."
     if width > LONGEST:
-        text = f"looks back over {width:.3g} of the run of {num_steps:,} steps"
+        far = f"{width:.3g} of" if width < 10 else f"{width:,.0f} times"
+        text = f"looks back over {far} the run of {num_steps:,} steps"
         if ema.decay is not None:
             text += f"; {ema.decay**num_steps:.1%} of it are still the first weights"
         return Concern("average", f"The average `{name}` is too long: it {text}.", cure)

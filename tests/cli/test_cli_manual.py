@@ -1,17 +1,27 @@
 """The command line explains itself, serves scripts, and answers a slip with the nearest name."""
 
 import json
+import os
 import re
 import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import BaseModel, field_serializer
+from pydantic_core import PydanticSerializationError
 from runs import small_recipe, write_arrays
 
+from rawdiff.cli import lookup
 from rawdiff.cli.main import main
 from rawdiff.cli.manual import EXAMPLES, EXIT_CODES
 from rawdiff.cli.parser import make_parser, parse
+from rawdiff.saved.checkpoint import checkpoints
+from rawdiff.saved.folder import RunFolder
+from rawdiff.train.stopping import StoppedError
 
 NAMES = sorted(make_parser()[1])
 CLUSTER = Path(__file__).parents[2] / "docs" / "cluster.md"
@@ -50,16 +60,68 @@ def run(tmp_path_factory) -> Path:
 
 def test_json_has_standard_output_to_itself(run, capsys) -> None:
     capsys.readouterr()
-    for name, key in (("check", "text"), ("verify", "damage"), ("list", "kind"), ("eval", None)):
-        recipe = run.parent / "recipe.yaml"
-        given = {"check": [recipe], "list": []}.get(name, [run])
-        assert main([name, *map(str, given), "--json"]) == 0
+    few = ["--calibration", "--members", "3", "--truths", "10", "sample.num_steps=2"]
+    for command, key in (
+        (["check", run.parent / "recipe.yaml"], "text"),
+        (["verify", run], "damage"),
+        (["list"], "kind"),
+        (["eval", run], "scores"),
+        (["eval", run, *few], "verdict"),
+        (["likelihood", run, "sample.num_steps=2"], "means"),
+    ):
+        given = [str(word) for word in command]
+        assert main([*given, "--json"]) == 0
         found, told = capsys.readouterr()
         content = json.loads(found)
-        assert content["scores"] if key is None else all(key in row for row in content)
+        assert all(key in row for row in (content if isinstance(content, list) else [content]))
         assert told.strip()
-        assert main([name, *map(str, given), "--json", "--quiet"]) == 0
+        assert main([*given, "--json", "--quiet"]) == 0
         assert capsys.readouterr().err == ""
+
+
+@pytest.fixture
+def gone() -> Iterator[int]:
+    """The end of a pipe that nobody reads."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    yield writer
+    os.close(writer)
+
+
+@pytest.mark.parametrize("given", ["keys train", "schema", "list --json", "verify RUN --json"])
+def test_a_reader_that_goes_early_is_no_mistake(given, run, gone) -> None:
+    words = [str(run) if word == "RUN" else word for word in given.split()]
+    command = [sys.executable, "-m", "rawdiff", *words, "--quiet"]
+    done = subprocess.run(command, stdout=gone, stderr=subprocess.PIPE, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_run_goes_on_where_nobody_reads_its_lines(run, gone, tmp_path) -> None:
+    keys = [f"run_dir={tmp_path / 'run'}", "train.num_steps=3", "train.log_every=1"]
+    command = [sys.executable, "-m", "rawdiff", "train", str(run.parent / "recipe.yaml"), *keys]
+    done = subprocess.run(command, stdout=gone, stderr=subprocess.PIPE, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    there = checkpoints(RunFolder.open(tmp_path / "run"))
+    assert [one.step for one in there] == [3]
+
+
+class Interrupted(BaseModel):
+    """Pydantic is at work when a signal comes."""
+
+    by: str
+
+    @field_serializer("by")
+    def fall_into(self, by: str) -> str:
+        raise {"ctrl-c": KeyboardInterrupt, "sigterm": StoppedError, "bug": ValueError}[by]
+
+
+def test_a_signal_has_its_exit_code_wherever_it_falls(monkeypatch) -> None:
+    for by, code in (("ctrl-c", 130), ("sigterm", 75)):
+        monkeypatch.setattr(lookup, "do_list", lambda args, by=by: Interrupted(by=by).model_dump())
+        assert main(["list"]) == code
+    monkeypatch.setattr(lookup, "do_list", lambda args: Interrupted(by="bug").model_dump())
+    with pytest.raises(PydanticSerializationError):
+        main(["list"])
 
 
 def test_quiet_is_quiet_but_for_mistakes_and_only_as_long_as_it_is_asked_for(run, capsys) -> None:

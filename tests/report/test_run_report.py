@@ -20,7 +20,7 @@ from rawdiff.report.concerns import judge, score_concerns
 from rawdiff.report.page import coded, write_report
 from rawdiff.report.pictures import MAX_BYTES, embed
 from rawdiff.report.record import read_record
-from rawdiff.report.scales import Scale, clock, scale_of, short
+from rawdiff.report.scales import Scale, clock, scale_of, short, tick_texts
 from rawdiff.train.start import train
 
 NAME = "<b>&run"
@@ -181,6 +181,14 @@ def test_an_unfinished_run_says_how_far_it_came(copied):
     assert "step 10 of 20" in write_report(copied).read_text()
 
 
+def test_a_large_loss_is_written_without_powers_of_ten(copied):
+    log = copied / "metrics.jsonl"
+    *before, last = log.read_text().splitlines()
+    last = json.dumps(json.loads(last) | {"loss": 47_210.0})
+    log.write_text("\n".join([*before, last]) + "\n")
+    assert "→ 47.2k</dd>" in write_report(copied).read_text()
+
+
 def test_an_export_gives_a_page_without_a_log(run, tmp_path):
     out = tmp_path / "export"
     export(run, out, say=lambda text: None)
@@ -201,6 +209,39 @@ def test_what_is_no_run_is_a_clear_error(copied, tmp_path, capsys):
     (copied / "scores.json").write_text("{")
     assert main(["report", str(copied)]) == 2
     assert "scores.json is damaged" in capsys.readouterr().err
+
+
+def test_what_is_no_number_is_an_error_or_left_out(copied, capsys):
+    log = copied / "metrics.jsonl"
+    lines = read_record(copied).lines
+    ends = '{"step": 20, "loss": "low"}\n{"step": null}\n{"step": "x"}\n{"step": NaN}\n'
+    log.write_text(log.read_text() + ends)
+    assert read_record(copied).lines == lines
+    assert main(["report", str(copied)]) == 0
+    scores = json.loads((copied / "scores.json").read_text())
+    for row in ({"generated": None}, 3.0):
+        scores["scores"]["seam"] = row
+        (copied / "scores.json").write_text(json.dumps(scores))
+        assert main(["report", str(copied)]) == 2
+        assert "scores.json is damaged (`seam` holds" in capsys.readouterr().err
+    (copied / "scores.json").unlink()
+    for means in ({"nats": {"mean": 1.0}}, {"nats": 3}, [1]):
+        (copied / "likelihood.json").write_text(json.dumps({"means": means}))
+        assert main(["report", str(copied)]) == 2
+        assert "likelihood.json is damaged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("width", [400, 760, 1280])
+def test_letters_of_all_charts_have_the_size_of_the_text_around_them(copied, width):
+    page = write_report(copied)
+    (figure,) = re.findall(r'<figure class="card chart">.*?</figure>', page.read_text(), re.S)[:1]
+    before = page.read_text().partition('<div class="charts">')[0]
+    for num in (1, 2, 3):  # the last of an odd number is as wide as two
+        charts = f'<div class="charts">{figure * num}</div>'
+        page.write_text(f"{before}{charts}</section></main></body></html>")
+        found, _ = look(page, width)
+        assert len(found["letters"]) > 5 * num
+        assert all(8 < height < 20 for height in found["letters"])
 
 
 def test_pictures_stay_small(tmp_path):
@@ -234,6 +275,13 @@ def test_ticks_are_few_and_inside(scale):
     ticks = scale.ticks()
     assert 2 <= len(ticks) <= 9
     assert all(scale.low <= tick <= scale.high for tick in ticks)
+
+
+def test_numbers_at_ticks_are_those_of_the_ticks():
+    assert tick_texts([1.05, 1.075, 1.1]) == ["1.05", "1.075", "1.1"]
+    assert tick_texts([0, 500_000, 1_000_000]) == ["0", "500k", "1M"]
+    assert tick_texts([1234.5, 1235, 1235.5]) == ["1,234.5", "1,235.0", "1,235.5"]
+    assert max(map(len, tick_texts([12_345_678, 12_345_679]))) <= 8  # what the margin holds
 
 
 def test_numbers_far_apart_stand_on_a_logarithmic_scale():

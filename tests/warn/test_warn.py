@@ -67,6 +67,7 @@ def recipe(**ema: float) -> Recipe:
 def test_an_average_that_does_not_fit_the_run_is_warned_of() -> None:
     assert "36.8% of it are still the first weights" in average(recipe(decay=0.999), 1000).found
     assert "too long" in average(recipe(power=0.27), 1000).found
+    assert "50 times the run of 20 steps" in average(recipe(decay=0.999), 20).found
     assert "too short" in average(recipe(decay=0.9), 100_000).found
     for ema in ({"decay": 0.99}, {"power": 0.1}):
         assert average(recipe(**ema), 1000) is None
