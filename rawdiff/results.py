@@ -11,6 +11,7 @@ from rawdiff.draw.sample_set import FILM, PICTURE
 from rawdiff.evaluate import report as score_report
 from rawdiff.evaluate.choose import choose_evaluators
 from rawdiff.evaluate.evaluator import Scorer
+from rawdiff.parallel.processes import ALONE, Processes
 from rawdiff.run import Progress, Say, TrainedModel, load_with
 from rawdiff.saved.folder import RunFolder
 from rawdiff.scoring.scores import Scoring
@@ -70,12 +71,23 @@ def evaluate_run(
     `scores_path` gives. Samples are drawn for the labels, scalars and context of the held-out
     data, as many as there are, `evaluate.num_samples` at most. They miss the values that their
     held-out twins miss, so that gaps weigh the same in both columns. Evaluators of features draw
-    as many as they say, for labels in turn. What was killed goes on when it is called again.
+    as many as they say, for labels in turn. Several processes share the samples and their features.
+    What was killed goes on when it is called again, by any number of processes.
     """
-    folder, model = load_with(path, overrides, step, say)
-    _evaluators(model, metrics)  # before a file is named after a mistake
-    target = scores_path(folder.path, metrics) if out is None else out
-    return score_model(folder, model, target, metrics=metrics, say=say, progress=progress)
+    with shared_work(path, overrides, say) as processes:
+        say = processes.only_first(say)
+        folder, model = load_with(path, overrides, step, say)
+        _evaluators(model, metrics)  # before a file is named after a mistake
+        target = scores_path(folder.path, metrics) if out is None else out
+        return score_model(
+            folder,
+            model,
+            target,
+            metrics=metrics,
+            say=say,
+            progress=progress,
+            processes=processes,
+        )
 
 
 def score_model(
@@ -86,10 +98,12 @@ def score_model(
     metrics: Sequence[str] | None = None,
     say: Say = print,
     progress: Progress | None = None,
+    processes: Processes = ALONE,
 ) -> score_report.Report:
     """As `evaluate_run`, for a model of the run that is loaded; writes the JSON file `target`."""
     evaluators = _evaluators(model, metrics)
-    return Scoring(folder, model, say, progress).evaluate(
+    shown = progress if processes.is_first else None
+    return Scoring(folder, model, say, shown, processes).evaluate(
         evaluators, lambda scores: score_report.write(scores, target, _how_scored(model))
     )
 

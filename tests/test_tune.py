@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from processes import ENVIRONMENT, side_by_side
 from runs import checkpoint_tensors, rawdiff, small_recipe, start, write_arrays
 
 import rawdiff as package
@@ -59,7 +60,7 @@ def pretend(monkeypatch, score, *, goal: str = "low", oracle: float | None = 0) 
     """Instead of scoring: a known function of the settings. Returns what was asked for."""
     asked = []
 
-    def score_model(folder, model, target, *, metrics, say, progress):
+    def score_model(folder, model, target, *, metrics, **_):
         settings = model.recipe.sample.model_dump(mode="json")
         assert model.origin["weights"] == settings["weights"]
         asked.append(
@@ -307,7 +308,7 @@ def test_a_killed_tuning_goes_on_without_scoring_a_point_again(run, tmp_path) ->
     assert not run.tuned.exists()
     before = {path.name: path.stat().st_mtime_ns for path in folder.glob("*.json")}
     assert 3 <= len(before) < 9
-    done = rawdiff(*command)
+    done = rawdiff(*command, env=os.environ | ENVIRONMENT)
     assert done.returncode == 0, done.stdout + done.stderr
     after = {path.name: path.stat().st_mtime_ns for path in folder.glob("*.json")}
     assert len(after) == 9
@@ -315,8 +316,9 @@ def test_a_killed_tuning_goes_on_without_scoring_a_point_again(run, tmp_path) ->
 
     whole = tmp_path / "whole"
     shutil.copytree(run.path, whole, ignore=shutil.ignore_patterns("tune", "tuned.yaml", "scoring"))
-    again = rawdiff("tune", whole, *command[2:])
-    assert again.returncode == 0, again.stderr
+    ended = side_by_side(2, "tune", whole, *command[2:])  # and two processes find the same
+    assert [code for code, _, _ in ended] == [0, 0], ended
+    assert ended[1][1] == ""
     for name in ("tuned.yaml", "tune/table.csv"):
         assert (whole / name).read_text() == (run.path / name).read_text()
 

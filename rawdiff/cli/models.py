@@ -84,6 +84,8 @@ def do_eval(args: argparse.Namespace) -> None:
         scores = results.evaluate_run(
             args.run, args.overrides, step=args.step, metrics=metrics, say=say, progress=bar
         )
+    if not speaks_for_all():
+        return
     console.print(score_report.table(scores))
     for concern in score_concerns(scores.scores):
         say(str(concern))
@@ -151,6 +153,8 @@ def do_tune(args: argparse.Namespace) -> None:
             say=say,
             progress=bar,
         )
+    if not speaks_for_all():
+        return
     console.print(outcome_table(outcome))
     record = read_record(args.run)
     num_steps = record.recipe.train.num_steps

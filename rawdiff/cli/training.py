@@ -29,7 +29,7 @@ from rawdiff.train.start import train
 
 def do_train(args: argparse.Namespace) -> None:
     recipe = recipe_file.load_recipe(args.recipe, args.overrides)
-    train(recipe, say)
+    train(recipe, say, quiet=args.quiet)
 
 
 def do_check(args: argparse.Namespace) -> None:

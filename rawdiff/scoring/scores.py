@@ -5,7 +5,9 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -60,7 +62,7 @@ class Scoring:
     say: Say
     progress: Progress | None = None
     processes: Processes = ALONE
-    """Those that share the batches of `fill`."""
+    """Those that share the batches of `fill`; the first one alone makes scores of them."""
 
     def evaluate(
         self, evaluators: Mapping[str, Scorer], publish: Callable[[Report], None]
@@ -77,8 +79,8 @@ class Scoring:
         if in_memory:
             held_out = self.held_out()
             twins = self._draw_twins(held_out)
-            generated = torch.where(held_out.x.isnan(), torch.nan, twins.read()["x"])
-            reports += [self._score_in_memory(generated, held_out.x, in_memory)]
+            score = partial(self._score_in_memory, twins, held_out.x, in_memory)
+            reports += [self.processes.from_first(score)]
         reports += [self._score_features(name, e) for name, e in by_features.items()]
         reports += [
             self._score_series(name, evaluator)
@@ -88,9 +90,9 @@ class Scoring:
         report = join(reports)
         for name in able.keys() - {score.partition("/")[0] for score in report.scores}:
             self.say(f"`{name}` found nothing to score in these samples.")
-        publish(report)
+        self.processes.from_first(partial(publish, report))
         if twins is not None:
-            twins.remove()
+            self.processes.from_first(twins.remove)
         return report
 
     def _able(self, evaluators: Mapping[str, Scorer]) -> dict[str, Scorer]:
@@ -136,8 +138,9 @@ class Scoring:
         return store
 
     def _score_in_memory(
-        self, generated: Tensor, held_out: Tensor, evaluators: Mapping[str, Evaluator]
+        self, twins: Store, held_out: Tensor, evaluators: Mapping[str, Evaluator]
     ) -> Report:
+        generated = torch.where(held_out.isnan(), torch.nan, twins.read()["x"])
         train = self._data.train
         reference = real_batch(train, spread(self._recipe.evaluate.num_reference, len(train)))
         reference = replace(reference, x=resample(reference.x.float(), self._info))
@@ -153,20 +156,26 @@ class Scoring:
     def _score_features(self, name: str, evaluator: FeatureEvaluator) -> Report:
         basis = self._basis
         own = evaluator.own_reference(basis)
-        reference = dict(own.tensors) if own else {}
-        counts = {}
+        stores = {}
         data = self._reference_data(own)
         if data is not None:
-            found = self._real_features(name, evaluator, basis, data, evaluator.num_reference)
-            reference |= found
-            counts[REFERENCE] = len(next(iter(found.values())))
-        columns = {GENERATED: self._drawn_features(name, evaluator, basis)}
+            num = evaluator.num_reference
+            stores[REFERENCE] = self._real_features(name, evaluator, basis, data, num)
+        stores[GENERATED] = self._drawn_features(name, evaluator, basis)
         if (held_out := self._held_out_beside(own)) is not None:
             num = evaluator.num_samples
-            columns[ORACLE] = self._real_features(name, evaluator, basis, held_out, num)
-        counts |= {column: len(next(iter(found.values()))) for column, found in columns.items()}
-        scores = {c: evaluator.score(found, reference, basis) for c, found in columns.items()}
-        return report_of(name, evaluator, scores, counts, own.name if own else "")
+            stores[ORACLE] = self._real_features(name, evaluator, basis, held_out, num)
+        counts = {column: store.num_samples for column, store in stores.items()}
+
+        def score() -> Report:
+            reference = dict(own.tensors) if own else {}
+            if REFERENCE in stores:
+                reference |= stores[REFERENCE].read()
+            columns = {c: store.read() for c, store in stores.items() if c != REFERENCE}
+            scores = {c: evaluator.score(found, reference, basis) for c, found in columns.items()}
+            return report_of(name, evaluator, scores, counts, own.name if own else "")
+
+        return self.processes.from_first(score)
 
     def _score_series(self, name: str, evaluator: SeriesEvaluator) -> Report:
         assert self._data.holdout is not None
@@ -194,10 +203,13 @@ class Scoring:
             return store.read()
 
         folder = self.folder.path / "scores" / name
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
         draw = draw_with(self.model)
-        columns, num_forecasts = evaluator.score(draw, held_out, train, kept, folder, self.say)
+        with TemporaryDirectory() as of_others:  # the first process's is the one that is kept
+            if self.processes.is_first:
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir(parents=True)
+            out = folder if self.processes.is_first else Path(of_others)
+            columns, num_forecasts = evaluator.score(draw, held_out, train, kept, out, self.say)
         self.say(f"`{name}`: tables and pictures are in {folder}.")
         return report_of(name, evaluator, columns, {GENERATED: num_forecasts})
 
@@ -220,9 +232,7 @@ class Scoring:
             self.say("This recipe holds no real data out, so that no oracle stands beside.")
         return held_out
 
-    def _drawn_features(
-        self, name: str, evaluator: FeatureEvaluator, basis: Basis
-    ) -> dict[str, Tensor]:
+    def _drawn_features(self, name: str, evaluator: FeatureEvaluator, basis: Basis) -> Store:
         """Features of generated samples, drawn for labels in turn."""
         settings, info, num = self._recipe.sample, self.model.sampler.info, evaluator.num_samples
         num_labels = len(settings.labels or info.class_names)
@@ -249,11 +259,11 @@ class Scoring:
                 yield self._features(evaluator, x, basis, conditions.place)
 
         self.fill(store, make, f"generated samples for `{name}`")
-        return store.read()
+        return store
 
     def _real_features(
         self, name: str, evaluator: FeatureEvaluator, basis: Basis, data: Subset, num: int | None
-    ) -> dict[str, Tensor]:
+    ) -> Store:
         """Features of `num` real samples, spread evenly over all there are."""
         indices = [data.indices[i] for i in spread(num or len(data), len(data))]
         facts = {"kept": "features", "of": self.facts.data(Subset(data.dataset, indices))}
@@ -267,7 +277,7 @@ class Scoring:
                 yield self._features(evaluator, batch.x, basis, batch.place)
 
         self.fill(store, make, f"real samples for `{name}`")
-        return store.read()
+        return store
 
     def _draw(self, part: range, conditions: Conditions) -> Tensor:
         """Samples of these numbers [n, C, …]. UserError if the model has diverged."""

@@ -47,9 +47,10 @@ from rawdiff.train.watchdog import Watchdog
 Say = Callable[[str], None]
 
 
-def train(recipe: Recipe, say: Say = print) -> RunFolder:
+def train(recipe: Recipe, say: Say = print, *, quiet: bool = False) -> RunFolder:
     """Train a recipe to its end, from its newest checkpoint if there is one.
 
+    A `quiet` one shows no progress in the terminal, and nothing that looks wrong on the way.
     Raises UserError for everything that the user can mend; a good checkpoint is never lost. Raises
     StoppedError where it was asked to stop before the end, and PeerFailedError where another
     process failed.
@@ -63,7 +64,7 @@ def train(recipe: Recipe, say: Say = print) -> RunFolder:
         say = processes.only_first(say)
         folder = processes.from_first(lambda: _make_folder(recipe.run_dir))
         with locked(folder.path) if processes.is_first else nullcontext():
-            finished = _train(folder, recipe, device, processes, time_limit, say)
+            finished = _train(folder, recipe, device, processes, time_limit, say, quiet)
         events = f"  events: {folder.tensorboard}" if folder.tensorboard.is_dir() else ""
         say(f"Run: {folder.path}  log: {folder.metrics}{events}")
         if folder.pictures.is_dir():
@@ -80,6 +81,7 @@ def _train(
     processes: Processes,
     time_limit: TimeLimit,
     say: Say,
+    quiet: bool,
 ) -> bool:
     """Whether the run came to its last step."""
     found = processes.from_first(lambda: _checkpoint_of_same_run(folder, recipe, say))
@@ -101,7 +103,7 @@ def _train(
         say(f"{folder.path} is finished: raise `train.num_steps` to go on.")
         return True
     say(_overview(data, training))
-    return _run(folder, training, data, statistics, time_limit)
+    return _run(folder, training, data, statistics, time_limit, quiet)
 
 
 def _overview(data: Data, training: Training) -> str:
@@ -140,6 +142,7 @@ def _run(
     data: Data,
     statistics: Statistics,
     time_limit: TimeLimit,
+    quiet: bool,
 ) -> bool:
     """Whether the run came to its last step."""
     state, processes = training.state, training.processes
@@ -156,6 +159,7 @@ def _run(
         tensorboard=recipe.train.tensorboard,
         pace=Pace(state.network, processes, state.device),
         processes=processes,
+        quiet=quiet,
     )
     saver = Saver(folder, recipe.checkpoint, processes, state.device, log.say)
     watchdog = Watchdog(folder, processes, recipe.parallel.timeout_minutes)

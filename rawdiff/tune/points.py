@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from rawdiff.averages.snapshots import snapshots
 from rawdiff.conditions import draw_conditions
 from rawdiff.errors import UserError
 from rawdiff.evaluate.report import GENERATED, ORACLE
+from rawdiff.parallel.processes import ALONE, Processes
 from rawdiff.recipe import Recipe
 from rawdiff.recipe_file import parse_recipe
 from rawdiff.results import score_model
@@ -64,6 +65,8 @@ class Tuning:
     step: int | None
     metric: str
     say: Say
+    processes: Processes = ALONE
+    """Those that share the samples of each point."""
     _last: dict[str | None, TrainedModel] = field(default_factory=dict, init=False)
 
     def settings(self, point: Mapping[str, Any]) -> SampleSettings:
@@ -124,11 +127,19 @@ class Tuning:
         """The point with its score, which is read where it is there already."""
         settings = self.settings(point)
         path = self.place(settings)
-        if self._read(point, path) is None:
-            names = [self.metric.partition("/")[0]]
-            model = self.model(settings)
-            score_model(self.folder, model, path, metrics=names, say=self.say, progress=progress)
-        if (scored := self._read(point, path)) is None:
+        scored = self.processes.from_first(lambda: self._read(point, path))
+        if scored is None:
+            score_model(
+                self.folder,
+                self.model(settings),
+                path,
+                metrics=[self.metric.partition("/")[0]],
+                say=self.say,
+                progress=progress,
+                processes=self.processes,
+            )
+            scored = self._read(point, path)
+        if scored is None:
             there = ", ".join(json.loads(path.read_text(encoding="utf-8"))["scores"]) or "none"
             raise UserError(f"There is no score `{self.metric}`; there are: {there}.")
         if scored.goal == "oracle" and scored.oracle is None:
@@ -152,19 +163,22 @@ class Tuning:
         """A few samples of a point, in a file beside its score."""
         settings = self.settings(point)
         path = self.place(settings).with_suffix(".png")
-        if not path.is_file():
-            model = self.model(settings)
-            info, recipe = model.sampler.info, model.recipe
-            conditions = draw_conditions(
-                info, NUM_SHOWN, settings.labels, lambda: open_data(recipe).real
-            )
-            drawn = list(draw_all(model.sampler, NUM_SHOWN, conditions, settings.like_real()))
-            image = picture.draw_samples(torch.cat(drawn).numpy(), info, columns=NUM_SHOWN)
-            edge = picture.MARGIN
-            image = image.crop((edge, edge, image.width - edge, image.height - edge))
-            picture.save_png(image, path)
+        if not self.processes.from_first(path.is_file):
+            model = self.model(settings)  # which all of them read together
+            self.processes.from_first(partial(_draw_strip, model, path))
         with Image.open(path) as image:
             return image.convert("RGB")
+
+
+def _draw_strip(model: TrainedModel, path: Path) -> None:
+    info, recipe = model.sampler.info, model.recipe
+    settings = recipe.sample
+    conditions = draw_conditions(info, NUM_SHOWN, settings.labels, lambda: open_data(recipe).real)
+    drawn = list(draw_all(model.sampler, NUM_SHOWN, conditions, settings.like_real()))
+    image = picture.draw_samples(torch.cat(drawn).numpy(), info, columns=NUM_SHOWN)
+    edge = picture.MARGIN
+    image = image.crop((edge, edge, image.width - edge, image.height - edge))
+    picture.save_png(image, path)
 
 
 def _digest_of_end(path: Path) -> str:

@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from rawdiff.run import Progress, Say
 from rawdiff.sample_settings import SampleSettings
 from rawdiff.saved import checkpoint
 from rawdiff.saved.folder import RunFolder
+from rawdiff.shared_work import shared_work
 from rawdiff.tune.points import Point, Tuning
 from rawdiff.tune.table import Outcome, shown, write_outcome
 from rawdiff.tuned import Tuned, write_tuned
@@ -84,47 +86,64 @@ def tune(
     Keys that `grid` leaves out of weights, cfg_scale and cfg_interval take `default_grid`'s
     values, unless an override gives them. `num_samples` are scored at each point (default: as the
     recipe says). Writes table.csv, table.md and picture.png into RUN/tune, and RUN/tuned.yaml.
-    Raises UserError for what the run or the grid lacks.
+    Several processes share the samples of each point. Raises UserError for what the run or the
+    grid lacks, and StoppedError on SIGTERM and SIGUSR1: the same call goes on.
     """
-    folder = RunFolder.open(path)
     overrides = [*overrides, *_number_of_samples(metric, num_samples)]
+    with shared_work(path, overrides, say) as processes:
+        say = processes.only_first(say)
+        folder = RunFolder.open(path)
+        recipe, explicit = _recipe_and_what_is_given(folder, overrides)
+        name = metric.partition("/")[0]
+        require_score(metric, choose_evaluators(recipe, [name])[name], folder.info())
+        defaults = default_grid(folder, recipe)
+        chosen = {key: defaults[key] for key in defaults if key not in explicit} | dict(grid or {})
+        chosen = dict(sorted(chosen.items(), key=lambda item: item[0] != "weights"))  # read once
+        if folder.is_export and "weights" in chosen:
+            raise UserError(
+                f"{path} is an export with one set of weights: tune its guidance alone."
+            )
+        step = processes.from_first(partial(_pinned_step, folder, step, say))
+        tuning = Tuning(folder, recipe, overrides, step, metric, _each_once(say), processes)
+        outcome = _search(tuning, chosen, say, progress)
+        keys = {*chosen, *(key for key in explicit if key in defaults)}
+        processes.from_first(partial(_write_best, tuning, outcome.points[0], keys))
+    return outcome
+
+
+def _recipe_and_what_is_given(
+    folder: RunFolder, overrides: Sequence[str]
+) -> tuple[Recipe, dict[str, Any]]:
+    """The run's recipe with the overrides, and what they say of `sample:`."""
     content = folder.recipe().plain()
     given: dict[str, Any] = {}
     for override in overrides:
         content, given = apply_override(content, override), apply_override(given, override)
-    recipe = parse_recipe(content, str(path))
-    name = metric.partition("/")[0]
-    require_score(metric, choose_evaluators(recipe, [name])[name], folder.info())
-    explicit = given.get("sample") or {}
-    defaults = default_grid(folder, recipe)
-    chosen = {key: defaults[key] for key in defaults if key not in explicit} | dict(grid or {})
-    chosen = dict(sorted(chosen.items(), key=lambda item: item[0] != "weights"))  # read once each
-    if folder.is_export and "weights" in chosen:
-        raise UserError(f"{path} is an export with one set of weights: tune its guidance alone.")
-    step = _pinned_step(folder, step, say)
-    tuning = Tuning(folder, recipe, overrides, step, metric, _each_once(say))
-    places = [dict(zip(chosen, values, strict=True)) for values in product(*chosen.values())]
+    return parse_recipe(content, str(folder.path)), given.get("sample") or {}
+
+
+def _search(tuning: Tuning, grid: Grid, say: Say, progress: Progress | None) -> Outcome:
+    """Score all places of the grid that differ, and write the tables."""
+    places = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
     different: dict[Path, dict[str, Any]] = {}
     for place in places:  # all of them first: a mistake in the last must not show after hours
         different.setdefault(tuning.place(tuning.settings(place)), place)
-    tuning.strip({})  # so must not what the run lacks at this step
+    strips = {"samples with the recipe's own settings": tuning.strip({})}  # nor what the run lacks
     points: dict[Path, Point] = {}
     for number, (key, place) in enumerate(different.items(), 1):
         point = points[key] = tuning.score(place, progress)
-        say(f"{number}/{len(different)}  {shown(place)}  {metric} {point.score:.4g}")
-    outcome = write_outcome(tuning, chosen, places, points)
-    best = outcome.points[0]
-    keys = {*chosen, *(key for key in explicit if key in defaults)}
-    tuned = Tuned(
-        sample=tuning.settings(best.settings).model_dump(mode="json", include=keys),
-        metric=metric,
-        score=best.score,
-        oracle=best.oracle,
-        num_samples=best.num_samples,
-        step=tuning.step,
-    )
-    write_tuned(folder, tuned)
-    return outcome
+        say(f"{number}/{len(different)}  {shown(place)}  {tuning.metric} {point.score:.4g}")
+    best = min(points.values(), key=lambda point: point.loss)
+    strips = {"samples of the best": tuning.strip(best.settings)} | strips
+    return tuning.processes.from_first(lambda: write_outcome(tuning, grid, places, points, strips))
+
+
+def _write_best(tuning: Tuning, best: Point, keys: Set[str]) -> None:
+    """Into tuned.yaml; with these keys of `sample:`."""
+    sample = tuning.settings(best.settings).model_dump(mode="json", include=set(keys))
+    score = {"metric": tuning.metric, "score": best.score, "oracle": best.oracle}
+    tuned = Tuned(sample=sample, **score, num_samples=best.num_samples, step=tuning.step)
+    write_tuned(tuning.folder, tuned)
 
 
 def _each_once(say: Say) -> Say:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL.Image import Image
 from rich.table import Table
 
 from rawdiff import picture
@@ -54,6 +55,7 @@ def write_outcome(
     grid: Mapping[str, Sequence[Any]],
     places: Sequence[dict[str, Any]],
     points: Mapping[Path, Point],
+    strips: Mapping[str, Image],
 ) -> Outcome:
     """Write table.csv, table.md and picture.png of all places; returns the points in order."""
     ordered = sorted(points.values(), key=lambda point: point.loss)
@@ -72,12 +74,8 @@ def write_outcome(
     note = f"{best.num_samples:,} samples{of_step} at each point; the best first.\n\n"
     write_text(out / "table.md", note + text)
 
-    strips = [
-        ("samples of the best", tuning.strip(best.settings)),
-        ("samples with the recipe's own settings", tuning.strip({})),
-    ]
     matrices = _matrices(tuning, grid, places, points, ordered)
-    picture.save_png(picture.draw_matrices(matrices, strips), out / "picture.png")
+    picture.save_png(picture.draw_matrices(matrices, list(strips.items())), out / "picture.png")
     return Outcome(ordered, tuning.metric, out)
 
 

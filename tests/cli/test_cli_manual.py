@@ -127,6 +127,8 @@ def test_a_signal_has_its_exit_code_wherever_it_falls(monkeypatch) -> None:
 def test_quiet_is_quiet_but_for_mistakes_and_only_as_long_as_it_is_asked_for(run, capsys) -> None:
     capsys.readouterr()
     assert main(["verify", str(run), "--quiet"]) == 0
+    recipe = str(run.parent / "recipe.yaml")
+    assert main(["train", recipe, "train.num_steps=4", "train.log_every=1", "--quiet"]) == 0
     assert capsys.readouterr() == ("", "")
     assert main(["sample", f"{run}z", "--quiet"]) == 2
     assert "There is no run" in capsys.readouterr().err

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from processes import side_by_side
 from runs import small_recipe, write_arrays
 from toy_scores import Means
 
@@ -99,6 +100,29 @@ def test_a_killed_scoring_draws_nothing_twice_and_ends_with_the_same_numbers(
         json.loads((path / "scores.json").read_text())["scores"] for path in (run, whole)
     )
     assert scores == expected
+
+
+@pytest.mark.parametrize("kind", ["features", "samples"])
+def test_processes_share_a_scoring_that_was_killed_and_find_the_same_numbers(
+    run, tmp_path, kind
+) -> None:
+    whole = shutil.copytree(run, tmp_path / "whole")
+    assert in_own_process(whole, tmp_path / "whole.log", kind) == 0
+    assert in_own_process(run, tmp_path / "log", kind, kill_at=1) == -signal.SIGKILL
+    script = Path(__file__).parents[1] / "toy_scores.py"
+    ended = side_by_side(2, run, tmp_path / "log", kind, -1, script=script)
+    assert [code for code, _, _ in ended] == [0, 0], ended
+    (_, told, _), (_, silent, _) = ended
+    assert "4 of" in told  # samples are there already
+    assert silent == ""
+    drawn, expected = (
+        sorted((tmp_path / name).read_text().splitlines()) for name in ("log", "whole.log")
+    )
+    assert drawn == expected
+    scores, of_one = ((path / "scores.json").read_text() for path in (run, whole))
+    assert json.loads(scores)["scores"] == json.loads(of_one)["scores"]
+    left = [json.loads(path.read_text())["kept"] for path in (run / "scoring").glob("*/*.json")]
+    assert left == (["features"] * 3 if kind == "features" else [])
 
 
 def test_features_are_kept_and_samples_are_not(run, monkeypatch, draws) -> None:

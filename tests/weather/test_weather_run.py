@@ -15,7 +15,7 @@ import pytest
 import torch
 import xarray as xr
 import yaml
-from processes import torchrun
+from processes import side_by_side, torchrun
 
 import rawdiff
 from rawdiff.assemble import open_data
@@ -184,7 +184,8 @@ def test_scores_of_forecasts_go_on_where_they_were_stopped(run, monkeypatch, cap
     assert "2 of 3 forecasts for `forecast` are there already." in capsys.readouterr().out
     stopped = json.loads((run / "scores-forecast.json").read_text())["scores"]
     shutil.rmtree(run / "scoring")
-    assert cli.main(command) == 0
+    ended = side_by_side(2, *command)
+    assert [code for code, _, _ in ended] == [0, 0], ended
     assert json.loads((run / "scores-forecast.json").read_text())["scores"] == stopped
 
 
