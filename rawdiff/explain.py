@@ -60,7 +60,7 @@ def _problems(
             yield from explain(inner.error, inner.plugin, place)
         elif detail["type"] == "extra_forbidden":
             known = _fields(root, location[:-1])
-            near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.4)
+            near = difflib.get_close_matches(str(location[-1]), known, n=1)
             there = f"there are: {', '.join(known)}." if known else "there are none."
             hint = f"did you mean `{near[0]}`?" if near else there
             yield f"`{key}` is not a key; {hint}"

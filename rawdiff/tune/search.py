@@ -44,7 +44,7 @@ def parse_grid(texts: Sequence[str]) -> dict[str, list[Any]]:
         key, values = read_grid_argument(text)
         key = key.removeprefix("sample.")
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
+            near = difflib.get_close_matches(key, known, n=1)
             hint = f"did you mean `{near[0]}`?" if near else f"there are: {', '.join(known)}."
             raise UserError(f"--grid {text}: `{key}` is not a key of `sample:`; {hint}")
         if key in NOT_TUNED:
