@@ -12,11 +12,11 @@ from typing import Any
 import torch
 
 from rawdiff.conditions import spread
-from rawdiff.data.dataset import DataInfo, Dataset, Sample
+from rawdiff.data.dataset import DataInfo, Dataset, Sample, wrong_info
 from rawdiff.data.loading import Subset
 from rawdiff.data.order import split
 from rawdiff.data.packed import find_packed
-from rawdiff.data.patcher import Patcher
+from rawdiff.data.patcher import Patcher, broken_adapter
 from rawdiff.data.statistics import (
     Moments,
     StandardizationSettings,
@@ -26,9 +26,9 @@ from rawdiff.data.statistics import (
 )
 from rawdiff.data.writer import Writer
 from rawdiff.errors import UserError
-from rawdiff.grid import PatchGrid
+from rawdiff.grid import PatchGrid, wrong_axes
 from rawdiff.model.network import Interface, Network
-from rawdiff.plugins import load_plugin
+from rawdiff.plugins import described, load_plugin
 from rawdiff.recipe import Recipe
 
 PACKED_FOLDER = Path("packed")
@@ -89,6 +89,9 @@ def info_without_data(recipe: Recipe) -> DataInfo:
 def open_data(recipe: Recipe) -> Data:
     """The datasets of a recipe, split as it says. UserError where they cannot be read."""
     dataset = packed_or_raw(recipe.data)
+    if wrong := next(wrong_info(dataset.info), None):
+        who = described("datasets", type(dataset))
+        raise UserError(f"The dataset {who} cannot be used: {wrong}. Correct its `info`.")
     if not len(dataset):
         raise UserError("`data` holds no samples.")
     if recipe.holdout is None:
@@ -126,7 +129,10 @@ def _require_same_kind(train: DataInfo, held_out: DataInfo) -> None:
 
 def patch_grid(recipe: Recipe, info: DataInfo) -> PatchGrid:
     """Where the patches of such samples lie. UserError where they cannot be cut."""
-    return PatchGrid(recipe.adapter.axes(info.shape, info.coordinates))
+    axes = recipe.adapter.axes(info.shape, info.coordinates)
+    if wrong := next(wrong_axes(axes), None):
+        raise broken_adapter(recipe.adapter, wrong, info.shape)
+    return PatchGrid(axes)
 
 
 def sample_bytes(sample: Sample) -> int:

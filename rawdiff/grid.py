@@ -7,7 +7,7 @@ periodic (longitude). Patches of a grid are numbered row by row: the last axis r
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -79,6 +79,22 @@ class PatchGrid:
             for axis in self.axes
         )
         return " × ".join(names)
+
+
+def wrong_axes(axes: object) -> Iterator[str]:
+    """Why what an adapter gives as axes cannot be those of a patch grid."""
+    if not isinstance(axes, tuple) or not all(isinstance(axis, Axis) for axis in axes):
+        yield f"`axes` must return a tuple of Axis, returned {axes!r:.80}"
+        return
+    names = [axis.name for axis in axes]
+    if len(set(names)) < len(names):
+        yield f"names of axes must differ, found {names}"
+    for axis in axes:
+        if len(set(axis.positions)) < len(axis.positions):
+            yield (
+                f"two patches lie at one place of axis `{axis.name}`, so that the network cannot "
+                "tell them apart; give each a position of its own"
+            )
 
 
 def num_patches_along(

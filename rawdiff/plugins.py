@@ -151,6 +151,14 @@ def plugin_name(kind: Kind, target: type) -> str:
     )
 
 
+def described(kind: Kind, target: type) -> str:
+    """In words, for messages: `` `ecg` of rawdiff-ecg 0.1 ``; the class alone if not registered."""
+    value = f"{target.__module__}:{target.__qualname__}"
+    found = (plugin for plugin in plugins(kind) if plugin.target == value)
+    plugin = next(found, None)
+    return target.__name__ if plugin is None else f"`{plugin.name}` of {plugin.package}"
+
+
 def build_plugin(kind: Kind, section: Any) -> Any:
     """`{name: grid, patch_size: [4]}` to the settings object of that plug-in; so is a bare name.
 

@@ -215,7 +215,8 @@ class TrainedModel:
         if self.sampler.info.sizes_vary or self.sampler.info.place_names:
             raise UserError(
                 "Samples of this model differ in size or place. Say what new ones are to be like, "
-                "such as template={'name': 'chains', 'lengths': [64]} for backbones."
+                "such as template='given' for those of held-out data (which must be there), or "
+                "template={'name': 'chains', 'lengths': [64]} for backbones."
             )
 
     def _wanted(self, template: Template, first: int, num: int) -> Conditions:

@@ -75,6 +75,31 @@ def test_outside_packages_use_nothing_that_is_private() -> None:
     assert re.findall(r"from rawdiff[\w.]* import .*\b_\w+|rawdiff\.[\w.]*\._\w+", text) == []
 
 
+def test_a_package_that_breaks_its_promises_is_named_with_its_cure(tmp_path) -> None:
+    fresh = installed(ROOT / "examples" / "sound", tmp_path)
+    train = f"rawdiff train sound.yaml {FEW['train']}"
+    fresh.shell("python -m rawdiff_sound.generate data/tones")
+    package = next((fresh.path / "lib").glob("python*/site-packages")) / "rawdiff_sound"
+
+    def said(file: str, old: str, new: str, expected: int) -> str:
+        text = (package / file).read_text()
+        assert old in text
+        (package / file).write_text(text.replace(old, new))
+        out = fresh.rawdiff(train, expected=expected)
+        (package / file).write_text(text)
+        return out
+
+    out = said("adapter.py", "grid.unpatchify(patches", "grid.unpatchify(patches.flip(1)", 2)
+    assert "`sound` of rawdiff-sound 0.1.0 cannot be used: unpatchify(patchify(x)) must be x" in out
+    out = said("adapter.py", 'return grid.regular_axes(("time",)', 'return None, (("time",)', 2)
+    assert "`sound` of rawdiff-sound 0.1.0 cannot be used: `axes` must return a tuple" in out
+    out = said("dataset.py", 'units=("1",)', 'units=("1", "1")', 2)
+    assert "`sound` of rawdiff-sound 0.1.0 cannot be used: 2 `units` for 1 channels" in out
+    out = said("dataset.py", "windows[index]", 'windows["no"]', 1)
+    assert "Traceback" in out
+    assert "rawdiff-sound 0.1.0 is in this trace. `rawdiff check-dataset sound` says" in out
+
+
 def test_a_package_registered_twice_broken_or_removed_is_named(tmp_path) -> None:
     fresh = installed(ROOT / "examples" / "sound", tmp_path)
     train = f"rawdiff train sound.yaml {FEW['train']}"

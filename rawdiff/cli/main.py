@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+import traceback
+from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
 from rich.console import Console
@@ -52,7 +53,25 @@ def main(argv: Sequence[str] | None = None) -> int:
             return INTERRUPTED
         if isinstance(error.__cause__, StoppedError):
             return STOPPED
+        for note in _whose("".join(traceback.format_exception(error))):
+            error.add_note(note)
         raise
+
+
+def _whose(trace: str) -> Iterator[str]:
+    """Which adapters and datasets of other packages a trace goes through, and how to check them."""
+    from rawdiff.plugins import Kind, plugins, plugins_of_others  # slow: not before an error
+
+    checks: tuple[tuple[Kind, str], ...] = (("adapters", "adapter"), ("datasets", "dataset"))
+    for kind, word in checks:
+        others = plugins_of_others().get(kind, {})
+        for plugin in plugins(kind):
+            folder = plugin.target.partition(":")[0].partition(".")[0]
+            if plugin.name in others and f"{os.sep}{folder}{os.sep}" in trace:
+                yield (
+                    f"rawdiff: {plugin.package} is in this trace. `rawdiff check-{word} "
+                    f"{plugin.name}` says which promises its {word} breaks."
+                )
 
 
 def _complain(error: Exception) -> None:

@@ -259,8 +259,9 @@ def _native(values: Any) -> Array:
 class ArrayWriter(Writer):
     """NumPy archives `samples-000000.npz`, numbered by their first sample, and `samples.json`.
 
-    An archive holds `x` [n, C, …], float32 in data units, NaN where missing, and `labels` [n] if
-    there are any; the JSON file the names of channels and classes, units and coordinates.
+    An archive holds `x` [n, C, …], float32 in data units, NaN where missing, and `labels` [n] and
+    `place` [n, A, …] if there are any; the JSON file the names of channels, classes and rows of
+    `place`, units and coordinates.
     `data: {name: array, path: samples-000000.npz}` reads it again. Frames [K, n, C, …] of the way
     to them are in `frames-000000.npy`.
     """
@@ -303,10 +304,12 @@ class ArrayWriter(Writer):
         arrays: dict[str, Any] = {"x": np.asarray(samples, dtype=np.float32)}
         if labels is not None:
             arrays["labels"] = np.asarray(labels, dtype=np.int64)
+        if place is not None:
+            arrays["place"] = np.asarray(place)
         (name,) = self.shared or (f"samples-{first_index:06d}.npz",)
         archive, description = folder / name, folder / "samples.json"
         write_arrays(archive, arrays)
-        names = ("channels", "units", "coordinates", "class_names")
+        names = ("channels", "units", "coordinates", "class_names", "place_names")
         content = {name: getattr(info, name) for name in names}
         write_text(description, json.dumps(content, indent=2) + "\n")
         return [archive, description]

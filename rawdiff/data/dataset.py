@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -39,6 +39,30 @@ class Sample:
     weight: Array | None = None
     place: Array | None = None
     damaged: bool = False
+
+
+def wrong_info(info: object) -> Iterator[str]:
+    """Why what a dataset gives as `info` cannot be what its samples hold."""
+    if not isinstance(info, DataInfo):
+        yield f"`info` must be a DataInfo, is {info!r:.60}"
+        return
+    shape = info.shape
+    if (
+        not isinstance(shape, tuple)
+        or not 2 <= len(shape) <= 5
+        or not all(type(n) is int and n > 0 for n in shape)
+    ):
+        yield (
+            "`shape` must be a tuple (C, …) of int with one to four dims after the channels, is "
+            f"{shape}"
+        )
+        return
+    for name, values in (("channels", info.channels), ("units", info.units)):
+        if len(values) != shape[0] and (values or name == "channels"):
+            yield f"{len(values)} `{name}` for {shape[0]} channels; give one for each"
+    for name, values in (("channels", info.channels), ("class_names", info.class_names)):
+        if len(set(values)) < len(values):
+            yield f"two of `{name}` are called the same"
 
 
 @dataclass(frozen=True)

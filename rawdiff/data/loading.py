@@ -7,12 +7,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 
+import numpy as np
 import torch
 from torch.utils import data as torch_data
 
 from rawdiff.data.dataset import Batch, DataInfo, Dataset, Draw, Sample, collate
 from rawdiff.data.order import SampleOrder
 from rawdiff.errors import UserError
+from rawdiff.plugins import described
+
+REAL = "fiub"
+"""Kinds of dtype that samples may have."""
 
 
 class Subset:
@@ -34,9 +39,9 @@ class Subset:
         samples, info = self.dataset.get_batch(indices), self.info
         for index, sample in zip(indices, samples, strict=True):
             if wrong := unlike(sample, info):
-                name = type(self.dataset).__name__
+                who = described("datasets", type(self.dataset))
                 raise UserError(
-                    f"Sample {index} of {name} {wrong}. Correct the dataset or its `info`."
+                    f"Sample {index} of {who} {wrong}. Correct the dataset or its `info`."
                 )
         return samples
 
@@ -57,11 +62,19 @@ class Subset:
 def unlike(sample: Sample, info: DataInfo) -> str | None:
     """How a sample differs from what its dataset says of itself."""
     shape = info.shape if info.stored_shape is None else info.stored_shape
+    if not isinstance(sample, Sample) or not isinstance(sample.x, np.ndarray):
+        return "must be a Sample with a NumPy array as `x`"
+    if sample.x.dtype.kind not in REAL:
+        return f"has `x` of dtype {sample.x.dtype}; it must be of real numbers"
     if sample.x.shape != shape:
         return f"has shape {sample.x.shape} instead of {shape}"
+    if not isinstance(sample.label, int | np.integer | None):
+        return f"has label {sample.label!r}; it must be a whole number, or None"
     labelled = sample.label is not None and 0 <= sample.label < info.num_classes
     if labelled != (info.num_classes > 0) or (sample.label is not None and not labelled):
         return f"has label {sample.label}, but there are {info.num_classes} classes"
+    if sample.scalars is not None and np.ndim(sample.scalars) != 1:
+        return f"has `scalars` {sample.scalars!r:.60}; they must be an array [S]"
     num_scalars = 0 if sample.scalars is None else len(sample.scalars)
     if num_scalars != len(info.scalar_names):
         return f"has {num_scalars} scalars instead of {len(info.scalar_names)}"

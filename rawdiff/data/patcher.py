@@ -14,6 +14,7 @@ from rawdiff.data.geometry import Geometry
 from rawdiff.data.statistics import Moments, Statistics
 from rawdiff.errors import UserError
 from rawdiff.grid import PatchGrid
+from rawdiff.plugins import described
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ class Patches:
 class Patcher:
     """Standardization, adapter, geometry and missing values of a run, for samples of one shape.
 
-    UserError where standardization treats channels differently although the data have a geometry.
+    UserError where standardization treats channels differently although the data have a geometry,
+    and for an adapter whose patches are not those of the grid or do not give a sample back.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Patcher:
         self.place_names, self.geometry = tuple(place_names), geometry
         self.shape = tuple(statistics.ever_present.shape)
         ones = torch.where(statistics.ever_present, 1.0, torch.nan)
+        _require_kept(adapter, grid, ones)
         self._ever_known = ~adapter.patchify(ones[None]).isnan()  # [1, N, P]; False in padding too
         self.all_known = bool(self._ever_known.all()) and not statistics.missing_varies
 
@@ -100,7 +103,14 @@ class Patcher:
 
     def positions(self, place: Tensor | None) -> Tensor | None:
         """Where the patches of each sample lie [B, N, axes]; None: where the grid says."""
-        return None if place is None else self.adapter.sample_positions(place, self.place_names)
+        if place is None:
+            return None
+        positions = self.adapter.sample_positions(place, self.place_names)
+        expected = (len(place), self.grid.num_patches, len(self.grid.axes))
+        if positions is not None and positions.shape != expected:
+            wrong = f"`sample_positions` must be {list(expected)}, are {list(positions.shape)}"
+            raise broken_adapter(self.adapter, wrong, self.shape)
+        return positions
 
     def project(self, patches: Tensor, known: Tensor | None) -> Tensor:
         """Patches [B, N, P] of noise or of a prediction, in the subspace in which samples lie."""
@@ -148,6 +158,38 @@ class Patcher:
     def raw(self, x: Tensor) -> Tensor:
         """Patches [B, N, P] to raw shape [B, C, …], still standardized."""
         return self.adapter.unpatchify(x, self.shape)
+
+
+def broken_adapter(adapter: Adapter, wrong: str, shape: Sequence[int]) -> UserError:
+    """The error for an adapter that cannot cut samples of a shape (C, …), or not into a grid."""
+    who = described("adapters", type(adapter))
+    return UserError(
+        f"The adapter {who} cannot be used: {wrong}. Mend it; `rawdiff check-adapter NAME --shape "
+        f"{','.join(map(str, shape))}` says which promises it keeps."
+    )
+
+
+def _require_kept(adapter: Adapter, grid: PatchGrid, like: Tensor) -> None:
+    """UserError unless a sample of this shape has the grid's patches, and comes back from them."""
+    patches = adapter.patchify(_counted(like))
+    if not isinstance(patches, Tensor) or patches.dim() != 3 or len(patches) != 1:
+        found = list(patches.shape) if isinstance(patches, Tensor) else type(patches).__name__
+        wrong = f"`patchify` must return [B, N, P], returned {found} for B = 1"
+    elif patches.shape[1] != grid.num_patches:
+        wrong = (
+            f"`axes` give {grid.num_patches} positions, but `patchify` makes {patches.shape[1]} "
+            "patches; give each patch one position"
+        )
+    elif not torch.equal(adapter.unpatchify(patches, like.shape), _counted(like)):
+        wrong = "unpatchify(patchify(x)) must be x to the bit, and x must stay as it is"
+    else:
+        return
+    raise broken_adapter(adapter, wrong, like.shape)
+
+
+def _counted(like: Tensor) -> Tensor:
+    """[1, *shape] in which each value is another."""
+    return torch.arange(like.numel(), dtype=like.dtype, device=like.device).view(1, *like.shape)
 
 
 def _require_one_scale(moments: Moments) -> None:

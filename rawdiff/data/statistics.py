@@ -18,6 +18,9 @@ from rawdiff.errors import UserError
 from rawdiff.files import atomic
 from rawdiff.settings import Settings
 
+ROUNDED = 1e-12
+"""Of a mean: spreads below are those of rounding."""
+
 
 class StandardizationSettings(Settings):
     """How raw values become those that the network sees, and come back."""
@@ -154,8 +157,25 @@ class _Stream:
                 f"Channels {empty} of `{what}` have no value in any training sample: drop them."
             )
         std = (self.squares / self.count).sqrt()
-        std = torch.where(std > 0, std, 1.0)  # a constant channel stays what it is, minus its mean
+        # a constant channel stays what it is, minus its mean; sums in float64 leave a little
+        std = torch.where(std > ROUNDED * self.mean.abs(), std, 1.0)
+        self._require_float32(std, what)
         return Moments(self.mean.float(), std.float())
+
+    def _require_float32(self, std: Tensor, what: str) -> None:
+        """UserError where numbers that differ would be the same to the network, or infinite."""
+        limits = torch.finfo(torch.float32)
+        for channel, (mean, spread) in enumerate(zip(self.mean, std, strict=True)):
+            found = f"Channel {channel} of `{what}` has mean {mean:g} and spread {spread:g}"
+            if max(abs(mean), spread) > limits.max / 100 or spread < limits.tiny:
+                raise UserError(
+                    f"{found}, which float32 does not hold. Give the data in other units."
+                )
+            if spread < limits.eps * abs(mean):
+                raise UserError(
+                    f"{found}; float32 does not keep such small differences. Subtract what samples "
+                    "have in common."
+                )
 
 
 def measure(batches: Iterable[Batch]) -> Statistics:

@@ -66,6 +66,8 @@ def model_card(
 
 def _use(info: DataInfo) -> str:
     label = ", label=0" if info.num_classes else ""
+    if (info.place_names or info.sizes_vary) and info.stored_shape is None:
+        label = ', template="given"'  # their labels, sizes and places are those of real samples
     told = (
         "Samples must be told what they are like; `help(model.sample)` says how.\n\n"
         if info.are_told

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rawdiff.adapter import Adapter
-from rawdiff.grid import Axis, PatchGrid
+from rawdiff.grid import PatchGrid, wrong_axes
 from rawdiff.testing.promise import Promise, Verdict, judge, require_kept
 
 
@@ -59,18 +59,9 @@ def _same(a: Tensor, b: Tensor) -> bool:
 
 def _axes(case: Case) -> Iterator[str]:
     axes = case.adapter.axes(case.shape, case.coordinates)
-    if not isinstance(axes, tuple) or not all(isinstance(axis, Axis) for axis in axes):
-        yield f"`axes` must return a tuple of Axis, returned {axes!r:.80}"
+    if wrong := [*wrong_axes(axes)]:
+        yield from wrong
         return
-    names = [axis.name for axis in axes]
-    if len(set(names)) < len(names):
-        yield f"names of axes must differ, found {names}"
-    for axis in axes:
-        if len(set(axis.positions)) < len(axis.positions):
-            yield (
-                f"two patches lie at one place of axis `{axis.name}`, so that the network cannot "
-                "tell them apart; give each a position of its own"
-            )
     num_patches = case.adapter.patchify(case.numbers(1)).shape[1]
     if (grid := PatchGrid(axes)).num_patches != num_patches:
         yield (

@@ -15,7 +15,7 @@ from rawdiff import philox
 from rawdiff.adapter import Adapter, GridAdapter
 from rawdiff.assemble import describe_info, read_description
 from rawdiff.conditions import spread
-from rawdiff.data.dataset import Batch, DataInfo, Dataset, Sample, collate
+from rawdiff.data.dataset import Batch, DataInfo, Dataset, Sample, collate, wrong_info
 from rawdiff.data.loading import Subset, unlike
 from rawdiff.data.patcher import Patcher
 from rawdiff.data.statistics import measure
@@ -89,18 +89,9 @@ def judge_dataset(dataset: Dataset, adapter: Adapter | None = None) -> list[Verd
 
 def _info(case: Case) -> Iterator[str]:
     info = case.info
-    if not isinstance(info, DataInfo):
-        yield f"`info` must be a DataInfo, is {info!r:.60}"
+    if wrong := [*wrong_info(info)]:
+        yield from wrong
         return
-    if not 2 <= len(info.shape) <= 5 or not all(isinstance(n, int) and n > 0 for n in info.shape):
-        yield f"`shape` must be (C, …) with one to four dims after the channels, is {info.shape}"
-        return
-    for name, values in (("channels", info.channels), ("units", info.units)):
-        if len(values) != info.shape[0] and (values or name == "channels"):
-            yield f"{len(values)} `{name}` for {info.shape[0]} channels; give one for each"
-    for name, values in (("channels", info.channels), ("class_names", info.class_names)):
-        if len(set(values)) < len(values):
-            yield f"two of `{name}` are called the same"
     found: tuple[tuple[Kind, tuple[str, ...]], ...] = (
         ("writers", (info.writer,)),
         ("evaluators", info.evaluators),
@@ -131,12 +122,6 @@ def _length(case: Case) -> Iterator[str]:
 def _samples(case: Case) -> Iterator[str]:
     first = case.samples[0]
     for index, sample in zip(case.indices, case.samples, strict=True):
-        if not isinstance(sample, Sample) or not isinstance(sample.x, np.ndarray):
-            yield f"sample {index} must be a Sample with a NumPy array as `x`"
-            return
-        if sample.x.dtype.kind not in "fiub":
-            yield f"`x` of sample {index} has dtype {sample.x.dtype}; it must be of real numbers"
-            return
         if wrong := unlike(sample, case.info):
             yield f"sample {index} {wrong}; correct the sample or `info`"
             return
@@ -188,9 +173,9 @@ def _again(case: Case) -> Iterator[str]:
 
 def _standardized(case: Case) -> Iterator[str]:
     """What standardizing, in float32, leaves of the differences between samples."""
-    statistics, num_dims = measure([case.learned]), len(case.info.shape) - 1
-    single = GridAdapter(patch_size=(1,) * num_dims)
-    patcher = Patcher(single, statistics, PatchGrid(single.axes(case.info.shape, {})))
+    statistics, shape = measure([case.learned]), case.learned.x.shape[1:]
+    single = GridAdapter(patch_size=(1,) * (len(shape) - 1))
+    patcher = Patcher(single, statistics, PatchGrid(single.axes(shape, {})))
     x = case.learned.x
     lost = (patcher.destandardize(patcher.standardize(x)).double() - x.double()).abs()
     worst = lost.nan_to_num(0.0).transpose(0, 1).flatten(1).max(1).values

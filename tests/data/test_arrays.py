@@ -1,6 +1,7 @@
 """Arrays in every kind of file are the same samples, and every mistake is named with its cure."""
 
 import errno
+import json
 import pickle
 import subprocess
 import sys
@@ -250,6 +251,13 @@ def test_what_is_written_can_be_read_again(tmp_path: Path) -> None:
     assert data[0].label == 3
     assert len(ArrayDataset(path=second)) == 6
     assert '"lat"' in description.read_text()
+
+
+def test_where_values_lie_is_written_with_them(tmp_path: Path) -> None:
+    info, place = DataInfo((2, 4, 5), ("u", "v"), place_names=("time",)), np.ones((6, 1, 4, 5))
+    archive, description = ArrayWriter().write(X, tmp_path, info=info, place=place)
+    np.testing.assert_array_equal(np.load(archive)["place"], place)
+    assert json.loads(description.read_text())["place_names"] == ["time"]
 
 
 FULL = """

@@ -8,7 +8,7 @@ from runs import small_recipe, write_arrays
 from rawdiff.adapter import GridAdapter
 from rawdiff.assemble import open_data, take_statistics
 from rawdiff.data.dataset import Batch, DataInfo, Dataset, Sample, collate
-from rawdiff.data.loading import Subset, run_batches
+from rawdiff.data.loading import Subset, run_batches, unlike
 from rawdiff.data.order import SampleOrder, split
 from rawdiff.data.patcher import Patcher
 from rawdiff.data.statistics import Statistics, measure
@@ -193,6 +193,93 @@ def test_a_sample_that_is_not_what_its_dataset_says_is_named(lie) -> None:
     with pytest.raises(UserError, match=r"Sample 4 of Lying has .*Correct the dataset"):
         Subset(Lying(lie=lie), range(10)).get_batch([4])
     assert Subset(Lying(lie="none"), range(10)).get_batch([4])
+
+
+@pytest.mark.parametrize(
+    ("sample", "said"),
+    [
+        (np.zeros((1, 4)), "must be a Sample"),
+        (Sample([[0.0]]), "NumPy array as `x`"),
+        (Sample(np.zeros((1, 4), complex)), "of dtype complex128; it must be of real numbers"),
+        (Sample(np.zeros((1, 4)), label=0.5), "has label 0.5; it must be a whole number"),
+        (Sample(np.zeros((1, 4)), label="a"), "has label 'a'; it must be a whole number"),
+        (Sample(np.zeros((1, 4)), label=0, scalars=3.0), "an array [S]"),
+    ],
+)
+def test_a_sample_of_a_wrong_kind_is_told_so(sample, said) -> None:
+    info = DataInfo((1, 4), ("a",), class_names=("a", "b"), scalar_names=("s",))
+    assert said in unlike(sample, info)
+    right = Sample(np.zeros((1, 4)), label=np.int64(1), scalars=np.zeros(1))
+    assert unlike(right, info) is None
+
+
+@pytest.mark.parametrize(
+    ("x", "said"),
+    [
+        (1e300 * torch.randn(8, 1, 4).double(), "float32 does not hold. Give .* other units"),
+        (1e-60 * torch.randn(8, 1, 4).double(), "float32 does not hold"),
+        (1e6 + 1e-6 * torch.randn(8, 1, 4).double(), "does not keep such small differences"),
+    ],
+)
+def test_data_that_float32_does_not_hold_are_named(x, said) -> None:
+    with pytest.raises(UserError, match=rf"Channel 0 of `x` has mean .*{said}"):
+        measure([_batch(x)])
+
+
+def test_a_constant_channel_is_constant_though_sums_are_rounded() -> None:
+    statistics = measure([_batch(torch.full((3, 1, 333), 0.7, dtype=torch.float64))] * 2)
+    assert statistics.x.std.item() == 1.0
+
+
+class Flipped(GridAdapter):
+    def unpatchify(self, patches, shape):
+        return super().unpatchify(patches.flip(1), shape)
+
+
+class Doubled(GridAdapter):
+    def patchify(self, x):
+        return super().patchify(x.mul_(2))
+
+    def unpatchify(self, patches, shape):
+        return super().unpatchify(patches, shape)
+
+
+class ManyPatches(GridAdapter):
+    def patchify(self, x):
+        return super().patchify(x).repeat(1, 2, 1)
+
+
+class Nothing(GridAdapter):
+    def patchify(self, x):
+        return None
+
+
+class OtherPositions(GridAdapter):
+    def sample_positions(self, place, names):
+        return place.mT
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        (Flipped, r"unpatchify\(patchify\(x\)\) must be x"),
+        (Doubled, "x must stay as it is"),
+        (ManyPatches, "2 positions, but `patchify` makes 4 patches"),
+        (Nothing, r"must return \[B, N, P\], returned NoneType"),
+    ],
+)
+def test_no_run_begins_with_an_adapter_that_does_not_give_samples_back(kind, said) -> None:
+    x, adapter = torch.randn(4, 1, 4), kind(patch_size=(2,))
+    with pytest.raises(UserError, match=f"{kind.__name__} cannot be used: .*{said}.*check-adapter"):
+        Patcher(adapter, measure([_batch(x)]), PatchGrid(adapter.axes((1, 4), {})))
+
+
+def test_positions_of_another_shape_than_the_grid_are_named() -> None:
+    adapter, x = OtherPositions(patch_size=(2,)), torch.randn(4, 1, 4)
+    patcher = Patcher(adapter, measure([_batch(x)]), PatchGrid(adapter.axes((1, 4), {})), ("a",))
+    assert patcher.positions(torch.zeros(4, 1, 2)).shape == (4, 2, 1)
+    with pytest.raises(UserError, match=r"must be \[4, 2, 1\], are \[4, 2, 2\]"):
+        patcher.positions(torch.zeros(4, 2, 2))
 
 
 @pytest.mark.parametrize("weight", [-1.0, np.inf, np.nan])

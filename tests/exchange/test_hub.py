@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,7 +16,8 @@ from safetensors import safe_open
 
 from rawdiff import UserError, load
 from rawdiff.cli.main import main
-from rawdiff.exchange import hub
+from rawdiff.data.dataset import DataInfo
+from rawdiff.exchange import card, hub
 from rawdiff.exchange.card import CITATION
 from rawdiff.exchange.hub import PretrainedModel
 
@@ -41,8 +43,8 @@ def exported(run) -> Path:
 
 
 def test_the_card_has_scores_recipe_data_licence_and_citation(run, exported) -> None:
-    card = (exported / "README.md").read_text()
-    _, metadata, text = card.split("---\n", 2)
+    page = (exported / "README.md").read_text()
+    _, metadata, text = page.split("---\n", 2)
     assert yaml.safe_load(metadata)["license"] == "cc-by-4.0"
     assert yaml.safe_load(metadata)["library_name"] == "rawdiff"
     statistics = load(run).sampler.patcher.statistics.x
@@ -54,6 +56,12 @@ def test_the_card_has_scores_recipe_data_licence_and_citation(run, exported) -> 
     recipe = text.partition("```yaml\n")[2].partition("```")[0]
     assert yaml.safe_load(recipe) == yaml.safe_load((exported / "recipe.yaml").read_text())
     assert CITATION in text
+
+
+def test_the_card_draws_samples_of_several_places_as_given_ones() -> None:
+    info = DataInfo((1, 4), ("a",), class_names=("x", "y"), place_names=("time",))
+    assert 'model.sample(4, template="given")' in card._use(info)
+    assert "model.sample(4, label=0)" in card._use(replace(info, place_names=()))
 
 
 def test_scores_of_other_weights_are_not_those_of_the_model(run, tmp_path) -> None:
