@@ -64,14 +64,16 @@ def _whose(trace: str) -> Iterator[str]:
 
     checks: tuple[tuple[Kind, str], ...] = (("adapters", "adapter"), ("datasets", "dataset"))
     for kind, word in checks:
-        others = plugins_of_others().get(kind, {})
+        others, found = plugins_of_others().get(kind, {}), dict[str, list[str]]()
         for plugin in plugins(kind):
-            folder = plugin.target.partition(":")[0].partition(".")[0]
-            if plugin.name in others and f"{os.sep}{folder}{os.sep}" in trace:
-                yield (
-                    f"rawdiff: {plugin.package} is in this trace. `rawdiff check-{word} "
-                    f"{plugin.name}` says which promises its {word} breaks."
-                )
+            file = plugin.target.partition(":")[0].replace(".", os.sep) + ".py"
+            if plugin.name in others and f"{os.sep}{file}" in trace:
+                found.setdefault(plugin.package, []).append(plugin.name)
+        for package, names in found.items():
+            yield (
+                f"rawdiff: {package} is in this trace. `rawdiff check-{word} "
+                f"{'|'.join(names)}` says which promises its {word} breaks."
+            )
 
 
 def _complain(error: Exception) -> None:

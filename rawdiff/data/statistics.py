@@ -18,7 +18,7 @@ from rawdiff.errors import UserError
 from rawdiff.files import atomic
 from rawdiff.settings import Settings
 
-ROUNDED = 1e-12
+ROUNDED = 1e-14
 """Of a mean: spreads below are those of rounding."""
 
 
@@ -158,7 +158,7 @@ class _Stream:
             )
         std = (self.squares / self.count).sqrt()
         # a constant channel stays what it is, minus its mean; sums in float64 leave a little
-        std = torch.where(std > ROUNDED * self.mean.abs(), std, 1.0)
+        std = torch.where(std <= ROUNDED * self.mean.abs(), 1.0, std.nan_to_num(torch.inf))
         self._require_float32(std, what)
         return Moments(self.mean.float(), std.float())
 

@@ -216,9 +216,12 @@ def test_a_sample_of_a_wrong_kind_is_told_so(sample, said) -> None:
 @pytest.mark.parametrize(
     ("x", "said"),
     [
-        (1e300 * torch.randn(8, 1, 4).double(), "float32 does not hold. Give .* other units"),
+        (
+            1e300 * torch.randn(8, 1, 4).double(),
+            "spread inf, which float32 does not hold. Give .* other units",
+        ),
         (1e-60 * torch.randn(8, 1, 4).double(), "float32 does not hold"),
-        (1e6 + 1e-6 * torch.randn(8, 1, 4).double(), "does not keep such small differences"),
+        (1e6 + 5e-7 * torch.randn(8, 1, 4).double(), "does not keep such small differences"),
     ],
 )
 def test_data_that_float32_does_not_hold_are_named(x, said) -> None:
