@@ -54,7 +54,10 @@ class Section:
         """Whether the key is asked for by a word: a section, a plug-in, a key or a dotted key."""
         parts = self.path.split(".") if self.path else []
         within = {".".join(parts[: i + 1]) for i in range(len(parts))}
-        return word in {*within, self.plugin, self.title, key.name, ".".join([*parts, key.name])}
+        names = {self.title, key.name, ".".join([*parts, key.name])}
+        if self.plugin:
+            names |= {self.plugin, f"{self.path}.{self.plugin}"}
+        return word in within | names
 
 
 def sections() -> list[Section]:
@@ -102,7 +105,8 @@ def _sections(
             known = json.dumps(inside) if choice else f"{at} {json.dumps(inside)}"
             if known not in seen:  # datasets stand under `data` already
                 seen.add(known)
-                yield from _sections(at, choice, inside, definitions, seen)
+                about = {"description": part.get("description", "")}
+                yield from _sections(at, choice, about | inside, definitions, seen)
 
 
 def _variants(part: Schema, definitions: Schema) -> list[Schema]:

@@ -34,10 +34,7 @@ SIZES: dict[str, dict[str, Any]] = {
 
 
 class Architecture(NetworkSettings):
-    """A plain Transformer. `size` fills in the published sizes; keys beside it win.
-
-    The switches take single parts of the network away, for ablations.
-    """
+    """What `TransformerSettings` hold."""
 
     size: Size | None = None
     """A published size: it fills in width, depth, heads, bottleneck, `in_context_start` and

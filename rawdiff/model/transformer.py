@@ -32,6 +32,11 @@ from rawdiff.model.settings import Architecture
 
 
 class TransformerSettings(Architecture):
+    """A plain Transformer. `size` fills in the published sizes; keys beside it win.
+
+    The switches take single parts of the network away, for ablations.
+    """
+
     def build(self, interface: Interface, grid: PatchGrid) -> Transformer:
         return Transformer(self, interface, grid)
 

@@ -56,7 +56,7 @@ def spans(page: Path) -> list[str]:
 def named_in_sentences(page: Path) -> Iterator[list[str]]:
     """The words of commands there; a lone letter stands for a number, … for more."""
     for span in spans(page):
-        for words in words_of(span.partition(">")[0]):
+        for words in words_of(re.split(r">|\\?\|", span)[0]):
             words = ["train" if word == "COMMAND" else word for word in words if word != "…"]
             yield [re.sub(r"^[A-Z]$", "1", word) for word in words]
 
