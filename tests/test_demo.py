@@ -23,7 +23,7 @@ def demo(tmp_path_factory):
 
 
 def test_guided_digits_are_read_as_their_label(demo) -> None:
-    shares = recognized(str(demo), num_samples=500)
+    shares = recognized(str(demo), num_samples=300)
     assert shares["real held-out"] > 0.97
     assert shares["generated"] >= 0.97
 
