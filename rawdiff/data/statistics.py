@@ -157,8 +157,10 @@ class _Stream:
                 f"Channels {empty} of `{what}` have no value in any training sample: drop them."
             )
         std = (self.squares / self.count).sqrt()
-        # a constant channel stays what it is, minus its mean; sums in float64 leave a little
-        std = torch.where(std <= ROUNDED * self.mean.abs(), 1.0, std.nan_to_num(torch.inf))
+        # a constant channel stays what it is, minus its mean; sums in float64 leave a little, and
+        # what is only told of samples may be constant but for the rounding of float32
+        rounded = ROUNDED if what == "x" else torch.finfo(torch.float32).eps
+        std = torch.where(std <= rounded * self.mean.abs(), 1.0, std.nan_to_num(torch.inf))
         self._require_float32(std, what)
         return Moments(self.mean.float(), std.float())
 
