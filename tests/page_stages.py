@@ -90,6 +90,7 @@ def sampling(folder: Path) -> Stage:
         few={
             "benchmarks/solvers.py": "--solvers unipc --evaluations 5 --seeds 1 --best-seeds 1 "
             f"{FEW['eval']}",
+            "tune": "sample.cfg_interval=[0.1,1]",
             "benchmarks/guidance.py": f"--scales 3 --seeds 1 {FEW['eval']}",
         },
     )
