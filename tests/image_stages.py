@@ -23,13 +23,15 @@ SMALL = (
 FEW_FID = "evaluate.evaluators.fid.num_samples=4 sample.batch_size=4"
 
 
-def _photographs(folder: Path, *, num: int = 8) -> None:
+def photographs(
+    folder: Path, *, num_classes: int = NUM_CLASSES, num: int = 8, side: int = SIDE
+) -> None:
     """A folder for each class, with pictures a little larger than the crop."""
     random = np.random.default_rng(0)
-    for label in range(NUM_CLASSES):
+    for label in range(num_classes):
         (folder / f"class{label}").mkdir(parents=True)
         for i in range(num):
-            pixels = random.integers(0, 256, (SIDE + 2, SIDE + 5, 3), dtype=np.uint8)
+            pixels = random.integers(0, 256, (side + 2, side + 5, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(folder / f"class{label}" / f"{i}.png")
 
 
@@ -45,7 +47,7 @@ def _inception(path: Path) -> str:
 
 def images(folder: Path) -> Stage:
     for name in ("FOLDER", "IMAGENET/train", "IMAGENET/val", "TRAIN", "VAL"):
-        _photographs(folder / name)
+        photographs(folder / name)
     sizes = {"width": 32, "depth": 2, "head_width": 16, "tokens": 2, "patch": PATCH}
     sizes |= {"per_side": SIDE // PATCH, "classes": NUM_CLASSES}
     save(folder / "checkpoint-last.pth", published_jit.checkpoint(**sizes))
@@ -67,7 +69,7 @@ def images(folder: Path) -> Stage:
 
 
 def scores(folder: Path) -> Stage:
-    _photographs(folder / "FOLDER")
+    photographs(folder / "FOLDER")
     _inception(folder / "weights-inception-2015-12-05-6726825d.pth")
     for size in (256, 512):
         _moments(folder / f"jit_in{size}_stats.npz")
@@ -88,7 +90,7 @@ def scores(folder: Path) -> Stage:
 
 def log(folder: Path) -> Stage:
     """The nine cells of each study are planned; tests/study runs others."""
-    _photographs(folder / "eurosat")
+    photographs(folder / "eurosat")
     return Stage(folder, few={"study": "--check"})
 
 

@@ -66,12 +66,7 @@ def arrays(folder: Path) -> Stage:
 
 def _photographs(folder: Path, *keys: str) -> None:
     """Nine of 64 x 64 pixels in three classes, and a model of them in `runs/photos`."""
-    random = np.random.default_rng(0)
-    for label in range(3):
-        (folder / "photos" / f"class{label}").mkdir(parents=True)
-        for i in range(3):
-            pixels = random.integers(0, 256, (64, 64, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(folder / "photos" / f"class{label}" / f"{i}.png")
+    image_stages.photographs(folder / "photos", num_classes=3, num=3, side=64)
     _train("images", folder, "photos", "train.num_workers=0", f"data.path={folder / 'photos'}")
 
 

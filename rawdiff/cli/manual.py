@@ -15,7 +15,8 @@ exit codes:
 SCRIPTS = """\
 in scripts:
   --quiet shows mistakes alone. --json (check, bench, eval, likelihood, verify, list)
-  prints JSON on standard output, and all else on standard error. NO_COLOR=1 takes the colours away.
+  prints JSON on standard output, and all else on standard error. NO_COLOR=1 takes
+  the colours away.
 """
 
 EXAMPLES: dict[str, tuple[str, ...]] = {

@@ -89,10 +89,7 @@ def do_eval(args: argparse.Namespace) -> None:
     console.print(score_report.table(scores))
     for concern in score_concerns(scores.scores):
         say(str(concern))
-    path = results.scores_path(args.run, metrics)
-    say(f"Scores: {path}")
-    if args.json:
-        put(path.read_text(encoding="utf-8"))
+    _tell("Scores", results.scores_path(args.run, metrics), args)
 
 
 def _calibrate(args: argparse.Namespace) -> None:
@@ -111,10 +108,7 @@ def _calibrate(args: argparse.Namespace) -> None:
     if not speaks_for_all():
         return
     console.print(calibrate.table(found))
-    path = RunFolder(Path(args.run)).calibration
-    say(f"Calibration: {path}")
-    if args.json:
-        put(path.read_text(encoding="utf-8"))
+    _tell("Calibration", RunFolder(Path(args.run)).calibration, args)
 
 
 def do_likelihood(args: argparse.Namespace) -> None:
@@ -130,9 +124,13 @@ def do_likelihood(args: argparse.Namespace) -> None:
         )
     if not speaks_for_all():
         return
-    path = RunFolder(Path(args.run)).likelihood
     console.print(likelihood.table(found))
-    say(f"Of each sample: {path}")
+    _tell("Of each sample", RunFolder(Path(args.run)).likelihood, args)
+
+
+def _tell(what: str, path: Path, args: argparse.Namespace) -> None:
+    """Where the numbers are; with --json, the numbers."""
+    say(f"{what}: {path}")
     if args.json:
         put(path.read_text(encoding="utf-8"))
 

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from runs import small_recipe, write_arrays
@@ -11,6 +12,7 @@ from runs import small_recipe, write_arrays
 from rawdiff.errors import UserError
 from rawdiff.recipe_file import load_recipe
 from rawdiff.study.cells import make_cells, parse_grid, short_names
+from rawdiff.study.runner import places
 
 SCALARS = (
     st.none() | st.booleans() | st.integers(-(10**6), 10**6) | st.text("abc, x[]{}:#'=", max_size=6)
@@ -117,3 +119,18 @@ def test_names_are_short_where_that_is_clear() -> None:
         "sample.num_steps": "sample.num_steps",
         "train.num_steps": "train.num_steps",
     }
+
+
+def test_each_cell_has_a_gpu_or_its_share_of_the_processor(recipe, monkeypatch) -> None:
+    four = cells(recipe, "seed=1,2,3,4", overrides=["train.device=auto"])
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 6)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert places(four, None) == [{}]
+    assert places(four, 2) == [{"OMP_NUM_THREADS": "3"}] * 2
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
+    assert places(four, None) == [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in "57"]
+    assert places(four, 3) == [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in "575"]
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert places(four[:1], None) == [{"CUDA_VISIBLE_DEVICES": "0"}]
+    assert places(cells(recipe, "seed=1,2"), None) == [{}]

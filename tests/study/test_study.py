@@ -19,7 +19,7 @@ from rawdiff.cli.main import main
 from rawdiff.data.loading import run_batches
 from rawdiff.evaluate.frechet import Frechet
 from rawdiff.study.cells import make_cells, parse_grid
-from rawdiff.study.runner import Runner, places
+from rawdiff.study.runner import Runner
 from rawdiff.study.stages import STAGES
 from rawdiff.study.start import plan_study
 from rawdiff.train.start import train
@@ -299,23 +299,6 @@ def test_what_was_tuned_in_a_cell_does_not_change_its_scores(tmp_path) -> None:
     for stage in STAGES[1:]:
         assert main(stage.arguments(cell)) == 0
         assert stage.is_done(cell)
-
-
-def test_each_cell_has_a_gpu_or_its_share_of_the_processor(tmp_path, monkeypatch) -> None:
-    recipe = write_recipe(tmp_path)
-    cells = make_cells(recipe, parse_grid(["seed=1,2,3,4"]), ["train.device=auto"], tmp_path)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 6)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    assert places(cells, None) == [{}]
-    assert places(cells, 2) == [{"OMP_NUM_THREADS": "3"}] * 2
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
-    assert places(cells, None) == [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in "57"]
-    assert places(cells, 3) == [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in "575"]
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    assert places(cells[:1], None) == [{"CUDA_VISIBLE_DEVICES": "0"}]
-    on_cpu = make_cells(recipe, parse_grid(["seed=1,2"]), [], tmp_path)
-    assert places(on_cpu, None) == [{}]
 
 
 def test_a_cell_that_fails_is_recorded_and_the_others_go_on(tmp_path, capsys) -> None:
